@@ -1,0 +1,163 @@
+"""Configurations: frozen dataclasses, composed top-down, saved inside every checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class SpeechConfig:
+    """wav2vec 2.0. Defaults: the large XLSR-53 model that DreamTalk uses."""
+
+    pretrained: str | None = "jonatasgrosman/wav2vec2-large-xlsr-53-english"
+    """Hub name or folder of weights kept outside our checkpoint; None: weights are in the checkpoint."""
+    width: int = 1024
+    layers: int = 24
+    heads: int = 16
+    feed_forward: int = 4096
+    conv_width: int = 512
+    positional_groups: int = 16
+    positional_kernel: int = 128
+    whole_clip_seconds: float = 60.0
+    """Up to this length the clip is encoded at once, as DreamTalk does; beyond it in chunks."""
+    chunk_seconds: float = 20.0
+    context_seconds: float = 4.0
+    """Extra audio on each side of a chunk whose features are thrown away."""
+
+
+@dataclass(frozen=True)
+class TacotronConfig:
+    """Tacotron-style encoder: conv bank and BiLSTM over the log-mel, or over text."""
+
+    width: int = 512
+    mels: int = 80
+    conv_width: int = 512
+    conv_layers: int = 3
+    kernel: int = 5
+
+
+@dataclass(frozen=True)
+class SparsityConfig:
+    """Dynamic thresholds (eq. 5-7) and the information constraint (eq. 8-10)."""
+
+    enabled: bool = True
+    initial_threshold: float = 0.1
+    """theta' = sigmoid(theta) at the start, in (0, 1)."""
+    alpha: float = 0.9
+    per_feature: bool = False
+    time_buckets: int = 1
+    """One EMA per bucket of diffusion time; 1 shares a single EMA."""
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    width: int = 256
+    heads: int = 8
+    feed_forward: int = 1024
+    content_layers: int = 3
+    style_layers: int = 3
+    decoder_layers: int = 3
+    tail_width: int = 128
+    dropout: float = 0.1
+    decoder: Literal["plain", "styletalk", "dynamic"] = "dynamic"
+    """plain: DreamTalk's released decoders; styletalk: its dynamic-linear variant
+    (both regions follow the style code); dynamic: the paper's (upper follows style,
+    lower follows sound)."""
+    shared_matrices: int = 8
+    temperature: float = 30.0
+    reduction: int = 4
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    steps: int = 1000
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    prediction: Literal["x0", "noise"] = "x0"
+    style_dropout: float = 0.1
+    """Share of training clips whose style is replaced by the null style."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to build a model; `preset(name)` gives the three we name."""
+
+    name: str = "dmt"
+    speech: SpeechConfig = field(default_factory=SpeechConfig)
+    tacotron: TacotronConfig | None = field(default_factory=TacotronConfig)
+    """None: no Tacotron branch and no fusion; the denoiser reads wav2vec alone."""
+    sparsity: SparsityConfig = field(default_factory=SparsityConfig)
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    normalised: bool = False
+    """The diffusion runs on (coefficients - mean) / std kept as buffers; False: raw, as DreamTalk."""
+
+
+def preset(name: str) -> ModelConfig:
+    """The configuration called `dreamtalk` (plain), `dmt` (the paper, full width) or `demo` (small, bundled)."""
+    if name == "dmt":
+        return ModelConfig()
+    if name == "dreamtalk":
+        return ModelConfig(
+            name="dreamtalk",
+            tacotron=None,
+            sparsity=SparsityConfig(enabled=False),
+            denoiser=DenoiserConfig(decoder="plain"),
+        )
+    if name == "demo":
+        return ModelConfig(
+            name="demo",
+            speech=SpeechConfig(
+                pretrained=None, width=192, layers=3, heads=4, feed_forward=512, conv_width=96, positional_kernel=32
+            ),
+            tacotron=TacotronConfig(width=256, conv_width=192),
+            denoiser=DenoiserConfig(
+                width=128,
+                heads=4,
+                feed_forward=384,
+                content_layers=2,
+                style_layers=2,
+                decoder_layers=2,
+                tail_width=96,
+                shared_matrices=4,
+            ),
+            normalised=True,
+        )
+    raise InputError(f"unknown preset {name!r}: expected one of dreamtalk, dmt, demo")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass tree as plain JSON-ready data."""
+    return asdict(config)
+
+
+def from_dict(cls: type, data: dict[str, Any]) -> Any:
+    """The inverse of `to_dict`; unknown or missing keys are an InputError naming them."""
+    from typing import get_args, get_type_hints
+
+    hints = get_type_hints(cls)
+    known = {f.name for f in fields(cls)}
+    if unknown := sorted(set(data) - known):
+        raise InputError(f"{cls.__name__} has no field {', '.join(unknown)}; the file is from another version")
+    values = {}
+    for name, value in data.items():
+        inner = [t for t in (hints[name], *get_args(hints[name])) if is_dataclass(t)]
+        values[name] = from_dict(inner[0], value) if inner and isinstance(value, dict) else value
+    return cls(**values)
+
+
+__all__ = [
+    "DenoiserConfig",
+    "DiffusionConfig",
+    "ModelConfig",
+    "SparsityConfig",
+    "SpeechConfig",
+    "TacotronConfig",
+    "from_dict",
+    "preset",
+    "replace",
+    "to_dict",
+]
