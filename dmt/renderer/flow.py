@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..rates import COEFFICIENTS, POSE
-from .flow_blocks import DownBlock, LayerNorm2d, MotionDescriptor, NormedConv, ResidualBlock, UpBlock, activate
+from .flow_blocks import DownBlock, LayerNorm2d, MotionDescriptor, NormedConv, ResidualBlock, UpBlock
 
 DESCRIPTOR = 256
 WINDOW = 27
@@ -106,8 +106,9 @@ class Editing(nn.Module):
 def deformation(flow: Tensor) -> Tensor:
     """Flow [B, 2, h, w] in pixels of its own grid -> sampling positions [B, h, w, 2] in [-1, 1]."""
     height, width = flow.shape[-2:]
-    y = torch.linspace(-1, 1, height, dtype=flow.dtype, device=flow.device)
-    x = torch.linspace(-1, 1, width, dtype=flow.dtype, device=flow.device)
+    # 2 i / (n - 1) - 1 and not linspace: the released network's rounding, visible at 1e-5.
+    y = 2 * torch.arange(height, dtype=flow.dtype, device=flow.device) / (height - 1) - 1
+    x = 2 * torch.arange(width, dtype=flow.dtype, device=flow.device) / (width - 1) - 1
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), 0)
     size = torch.tensor([width - 1, height - 1], dtype=flow.dtype, device=flow.device).view(2, 1, 1)
     return (grid + 2 * flow / size).permute(0, 2, 3, 1)

@@ -1,0 +1,92 @@
+"""The learned renderer: keys, golden vectors and shapes."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dmt.errors import InputError
+from dmt.renderer.flow import FlowRenderer, motion_windows
+from dmt.renderer.flow_fast import FastFlowRenderer
+
+SHARED = Path(os.environ.get("DMT_SHARED", Path(__file__).parents[3] / "shared"))
+SEED = 20250520
+
+
+def named_random(name: str, shape: tuple[int, ...], *, scaled: bool) -> torch.Tensor:
+    """The golden vectors' weights and inputs, regenerated from their names."""
+    w = np.random.RandomState((zlib.crc32(name.encode()) ^ SEED) & 0xFFFFFFFF).standard_normal(shape)
+    if scaled and len(shape) > 1:
+        w = w / np.sqrt(np.prod(shape[1:]))
+    elif scaled:
+        w = (1.0 if name.endswith("weight") else 0.0) + 0.1 * w
+    return torch.from_numpy(w.astype(np.float32))
+
+
+def golden_renderer() -> FlowRenderer:
+    renderer = FlowRenderer().eval()
+    state = {k: named_random(k, tuple(v.shape), scaled=True) for k, v in renderer.state_dict().items()}
+    renderer.load_state_dict(state, strict=True)
+    return renderer
+
+
+@pytest.mark.skipif(not (SHARED / "dreamtalk/golden.npz").exists(), reason="golden vectors are not beside the checkout")
+def test_golden_vectors() -> None:
+    golden = np.load(SHARED / "dreamtalk/golden.npz")
+    image = torch.tanh(named_random("image", (2, 3, 128, 128), scaled=False))
+    semantic = named_random("semantic", (2, 73, 27), scaled=False)
+    with torch.no_grad():
+        out = golden_renderer()(image, semantic)
+    for ours, name, tolerance in [
+        (out.flow, "render_flow_field", 1e-5),
+        (out.warped, "render_warp_image", 1e-5),
+        (out.image, "render_fake_image", 5e-5),
+    ]:
+        assert np.abs(ours.numpy() - golden[name]).max() < tolerance, name
+
+
+@pytest.mark.skipif(not (SHARED / "dreamtalk/renderer_keys.txt").exists(), reason="key list is not beside the checkout")
+def test_keys_are_the_checkpoints() -> None:
+    expected = {line.split("\t")[0] for line in (SHARED / "dreamtalk/renderer_keys.txt").read_text().splitlines()}
+    assert set(FlowRenderer().state_dict()) == expected
+
+
+def test_dead_branch_changes_nothing() -> None:
+    block = golden_renderer().editing_net.decoder.res0.res0
+    x, z = torch.randn(1, 128, 8, 8), torch.randn(1, 256)
+    assert torch.equal(block(x, z), block.forward_with_dead_branch(x, z))
+
+
+def test_wrong_shapes_are_explained() -> None:
+    renderer = FlowRenderer()
+    with pytest.raises(InputError, match="multiples of 32"):
+        renderer(torch.zeros(1, 3, 100, 128), torch.zeros(1, 73, 27))
+    with pytest.raises(InputError, match=r"\[1, 73, 27\]"):
+        renderer(torch.zeros(1, 3, 64, 64), torch.zeros(1, 73, 26))
+
+
+def test_motion_windows_repeat_the_ends() -> None:
+    motion = torch.arange(5.0)[:, None].expand(5, 73)
+    windows = motion_windows(motion)
+    assert windows.shape == (5, 73, 27)
+    assert windows[0, 0, :14].eq(0).all() and windows[4, 0, 13:].eq(4).all()
+    assert windows[2, 0, 11:16].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("batch", "height", "width"), [(1, 64, 64), (3, 96, 64), (2, 128, 128)])
+def test_fast_form_equals_the_plain_one(batch: int, height: int, width: int) -> None:
+    renderer = golden_renderer()
+    portrait = torch.tanh(torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(1)))
+    motion = torch.randn(batch, 73, 27, generator=torch.Generator().manual_seed(2))
+    fast = FastFlowRenderer(renderer)
+    prepared = fast.prepare(portrait)
+    with torch.no_grad():
+        plain = renderer(portrait.expand(batch, -1, -1, -1), motion)
+    ours = fast(prepared, motion)
+    assert (ours.flow - plain.flow).abs().max() < 2e-5
+    assert (ours.image - plain.image).abs().max() < 2e-5
