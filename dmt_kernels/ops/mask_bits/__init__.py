@@ -1,0 +1,4 @@
+from .op import pack_mask, unpack_mask
+from .reference import WORD, words
+
+__all__ = ["WORD", "pack_mask", "unpack_mask", "words"]

@@ -1,0 +1,3 @@
+from .op import threshold_ema
+
+__all__ = ["threshold_ema"]

@@ -1,0 +1,137 @@
+"""`threshold_ema`: public function, schemas, fake kernels, autograd. The meaning is in reference.py."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from ...masked import STATE_SIZE, Masked
+from ...registry import LIBRARY, NAMESPACE, define
+from ..mask_bits import words
+from . import reference
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def threshold_ema(
+    x: Tensor,
+    theta: Tensor,
+    state: Tensor,
+    *,
+    alpha: float = 0.9,
+    update: bool = True,
+    information: bool = False,
+    group: ProcessGroup | None = None,
+) -> Masked:
+    """Zero the weak elements of x by the dynamic threshold of eq. 5-7; with `information`, finish eq. 10 as well.
+
+    theta' = sigmoid(theta) (eq. 5); mu = alpha mu + (1 - alpha) mean |x| (eq. 6), before the mask and in the same step;
+    an element is live where |x| > theta' mu (eq. 7).
+
+    x: [..., D], float32, bfloat16, float16 or (CPU) float64, any strides, may be empty.
+    theta: float, no dimensions or [D], before the sigmoid. Usually float32, whatever the dtype of x.
+    state: float32 [4] from `ema_state`, on the device of x; changed in place when `update` is true.
+    alpha: share of the old mu in the new, in [0, 1].
+    update: False freezes mu (evaluation).
+    information: compute eq. 10, KL(masked || unmasked) of Gaussians fitted per feature over all other axes, with
+        variances + EPSILON, averaged over features.
+    group: ranks that share one mu; mean |x| is taken over all of them (one all-reduce of two numbers).
+
+    Gradients: to x where it is live (and everywhere through the statistics of eq. 10); to theta through a smooth window
+    around the threshold (reference.py); none to or through mu. Differentiable once.
+
+    Not a number and infinities never enter mu. A NaN is never live and comes out as 0; an infinity is live. Either
+    makes `information` NaN. If no element is finite, mu stays as it is.
+
+    Raises TypeError for a dtype and ValueError for a shape, device or alpha that does not fit.
+    """
+    check(x, theta, state)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
+    sums = None
+    if group is not None and update:
+        sums = torch.ops.dmt_kernels.abs_sums(x.detach())
+        torch.distributed.all_reduce(sums, group=group)
+    ops = torch.ops.dmt_kernels
+    values, bits, live, divergence, moved, _ = ops.threshold_ema(
+        x, theta, state.detach(), sums, alpha, update, information, True
+    )
+    if update:
+        with torch.no_grad():
+            state.copy_(moved)
+    return Masked(values, bits, live, divergence if information else None)
+
+
+def check(x: Tensor, theta: Tensor, state: Tensor) -> None:
+    """One clear error for tensors that do not fit one another."""
+    if x.dtype not in DTYPES:
+        raise TypeError(f"threshold_ema expects x in float32, bfloat16, float16 or float64, got {x.dtype}")
+    if not theta.is_floating_point():
+        raise TypeError(f"threshold_ema expects a floating-point theta, got {theta.dtype}")
+    if x.dim() == 0:
+        raise ValueError("threshold_ema expects x [..., D], got a tensor without dimensions")
+    if theta.dim() > 1 or (theta.dim() == 1 and theta.shape[0] != x.shape[-1]):
+        raise ValueError(f"theta must have no dimensions or [{x.shape[-1]}] as x has, got {tuple(theta.shape)}")
+    if state.dtype != torch.float32 or state.dim() != 1 or state.shape[0] != STATE_SIZE:
+        raise ValueError(
+            f"state must be float32 [{STATE_SIZE}] from ema_state(), got {state.dtype} {tuple(state.shape)}"
+        )
+    if x.device != theta.device or x.device != state.device:
+        raise ValueError(f"x, theta and state must share a device, got {x.device}, {theta.device}, {state.device}")
+
+
+def _forward(x, theta, state, sums, alpha, update, information, store):
+    check(x, theta, state)
+    return tuple(reference.forward(x, theta, state, sums, alpha, update, information, store))
+
+
+def _fake_forward(x, theta, state, sums, alpha, update, information, store):
+    check(x, theta, state)
+    dtype, width = reference.work_dtype(x), x.shape[-1]
+    return (
+        x.new_empty(x.shape if store else (0,)),
+        x.new_empty((*x.shape[:-1], words(width)), dtype=torch.int64),
+        state.new_empty(()),
+        x.new_empty((), dtype=dtype),
+        state.new_empty(STATE_SIZE),
+        x.new_empty((4, width if information else 0), dtype=dtype),
+    )
+
+
+def _fake_backward(grad, grad_information, x, theta, state, statistics):
+    return x.new_empty(x.shape), theta.new_empty(theta.shape)
+
+
+def _save(ctx, inputs, output):
+    x, theta, *_ = inputs
+    _, bits, live, _, state, statistics = output
+    ctx.mark_non_differentiable(bits, live, state, statistics)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, theta, state, statistics)
+
+
+def _differentiate(ctx, grad, _bits, _live, grad_information, _state, _statistics):
+    x, theta, state, statistics = ctx.saved_tensors
+    grad_x = grad_theta = None
+    if grad is not None or grad_information is not None:
+        grad_x, grad_theta = torch.ops.dmt_kernels.threshold_ema_backward(
+            grad, grad_information, x, theta, state, statistics
+        )
+    return grad_x, grad_theta, None, None, None, None, None, None
+
+
+define("abs_sums(Tensor x) -> Tensor", reference.abs_sums, lambda x: x.new_empty(2, dtype=torch.float64))
+define(
+    "threshold_ema(Tensor x, Tensor theta, Tensor state, Tensor? sums, float alpha, bool update, bool information,"
+    " bool store) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _forward,
+    _fake_forward,
+)
+define(
+    "threshold_ema_backward(Tensor? grad, Tensor? grad_information, Tensor x, Tensor theta, Tensor state,"
+    " Tensor statistics) -> (Tensor, Tensor)",
+    reference.backward,
+    _fake_backward,
+)
+torch.library.register_autograd(f"{NAMESPACE}::threshold_ema", _differentiate, setup_context=_save, lib=LIBRARY)
