@@ -1,0 +1,114 @@
+"""The Tacotron branch: a convolution bank and a BiLSTM over the log-mel of the voice, or over its text.
+
+The encoder is that of Tacotron 2 (three convolutions of width 5, then a bidirectional LSTM), with a
+layer norm over the channels of each row in place of its batch norm: a row then depends neither on
+the rest of the batch nor on where a long recording was cut.
+"""
+
+from __future__ import annotations
+
+import torch
+import torchaudio
+from torch import Tensor, nn
+
+from ..config import TacotronConfig
+from ..errors import InputError
+from ..rates import SAMPLE_RATE, SAMPLES_PER_ROW
+from .chunks import RECEPTIVE_SAMPLES, check_wave, samples_for
+from .statistics import BandStatistics
+
+SPECTRUM_POINTS = 1024
+LOWEST_HERTZ, HIGHEST_HERTZ = 60.0, 7600.0
+QUIETEST = 1e-10
+"""Power of a band below which there is silence (-100 dB of full scale)."""
+
+EXPECTED_LEVEL, EXPECTED_TILT, EXPECTED_SPREAD = -65.0, -35.0, 10.0
+"""Bands of speech at -50 dB of full scale: dB in the lowest, dB from the lowest to the highest, and spread."""
+
+DROPOUT = 0.2
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrum with one row for each wav2vec row, from exactly the 400 samples that row sees."""
+
+    def __init__(self, mels: int) -> None:
+        super().__init__()
+        window = torch.hann_window(RECEPTIVE_SAMPLES, periodic=False)
+        bank = torchaudio.functional.melscale_fbanks(
+            SPECTRUM_POINTS // 2 + 1, LOWEST_HERTZ, HIGHEST_HERTZ, mels, SAMPLE_RATE
+        )
+        scale = 2.0 / (SPECTRUM_POINTS * window.square().sum())  # the powers of all bins add up to the mean square
+        expected = EXPECTED_LEVEL + EXPECTED_TILT * torch.linspace(0, 1, mels)
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("bank", bank * scale, persistent=False)
+        self.register_buffer("expected", expected, persistent=False)
+
+    def forward(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+        """wave [B, S] -> bands in dB of full scale [B, R, M] and the mean square of each row [B, R]."""
+        frames = wave.unfold(-1, RECEPTIVE_SAMPLES, SAMPLES_PER_ROW)
+        frames = (frames - frames.mean(-1, keepdim=True)) * self.window  # [B, R, 400]
+        spectrum = torch.fft.rfft(frames, SPECTRUM_POINTS).abs().square()  # [B, R, 513]
+        decibels = 10 * torch.log10(spectrum @ self.bank + QUIETEST)
+        return decibels, frames.square().sum(-1) / self.window.square().sum()
+
+    def nothing_heard(self, batch: int) -> BandStatistics:
+        """Statistics before the first row."""
+        return BandStatistics.expecting(self.expected, EXPECTED_SPREAD, batch)
+
+
+class ConvolutionBank(nn.Module):
+    """Tacotron's convolutions over rows: [B, R, C] -> [B, R, C]."""
+
+    def __init__(self, width: int, layers: int, kernel: int) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(nn.Conv1d(width, width, kernel, padding=kernel // 2) for _ in range(layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            rows = norm(convolution(rows.transpose(1, 2)).transpose(1, 2))
+            rows = nn.functional.dropout(nn.functional.relu(rows), DROPOUT, self.training)
+        return rows
+
+
+class TacotronEncoder(nn.Module):
+    """Prosodic features at 50 rows per second.
+
+    Raises InputError for a width that two directions cannot share or an even kernel.
+    """
+
+    def __init__(self, config: TacotronConfig) -> None:
+        super().__init__()
+        if config.width % 2 or config.kernel % 2 == 0:
+            raise InputError(
+                f"the Tacotron branch needs an even width and an odd kernel, not {config.width} and {config.kernel}"
+            )
+        self.config = config
+        self.mel = LogMel(config.mels)
+        self.from_mel = nn.Linear(config.mels, config.conv_width)
+        self.bank = ConvolutionBank(config.conv_width, config.conv_layers, config.kernel)
+        self.recurrent = nn.LSTM(config.conv_width, config.width // 2, batch_first=True, bidirectional=True)
+
+    def forward(self, wave: Tensor, rows: int) -> Tensor:
+        """wave [B, S] at 16 kHz -> exactly `rows` rows [B, rows, D]; the wave is cut or padded to them."""
+        wave = check_wave(wave)[:, : samples_for(rows)]
+        wave = nn.functional.pad(wave, (0, samples_for(rows) - wave.shape[-1]))
+        return self.encode(wave, self.statistics(wave))
+
+    def statistics(
+        self, wave: Tensor, past: BandStatistics | None = None, *, memory: int | None = None
+    ) -> BandStatistics:
+        """Statistics of every band over `past` and the rows of `wave` [B, S]; memory in rows."""
+        past = past or self.mel.nothing_heard(wave.shape[0])
+        with torch.no_grad():
+            return past.including(*self.mel(wave), memory=memory)
+
+    def encode(self, wave: Tensor, statistics: BandStatistics) -> Tensor:
+        """wave [B, S] -> [B, R, D] with the bands normalised by `statistics`."""
+        decibels, _ = self.mel(wave)
+        return self._states(self.from_mel(statistics.normalise(decibels)))
+
+    def _states(self, inputs: Tensor) -> Tensor:
+        """[B, R, conv_width] -> [B, R, D]."""
+        states, _ = self.recurrent(self.bank(inputs))
+        return states
