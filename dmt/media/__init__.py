@@ -1,0 +1,20 @@
+"""The only door to containers and codecs: sound in, video out, always a block at a time.
+
+PyAV brings its own FFmpeg with x264 and AAC, so no system program is needed.
+"""
+
+from .reading import AAC_RATES, MIN_SAMPLES, SoundInfo, audio_blocks, check_audio, read_audio, read_frames
+from .writing import PROVENANCE, VideoWriter, check_output
+
+__all__ = [
+    "AAC_RATES",
+    "MIN_SAMPLES",
+    "PROVENANCE",
+    "SoundInfo",
+    "VideoWriter",
+    "audio_blocks",
+    "check_audio",
+    "check_output",
+    "read_audio",
+    "read_frames",
+]
