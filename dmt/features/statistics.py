@@ -28,8 +28,8 @@ BAND_FLOOR = 5.0
 BAND_RANGE = 3.0
 """Normalised bands are cut to +-3, so a clean pause and a faintly noisy one look alike."""
 
-QUIET_WEIGHT = 0.32
-"""Weight of the expected spectrum: two seconds of rows at -50 dB of full scale. Speech at an ordinary
+QUIET_WEIGHT = 0.15
+"""Weight of the expected spectrum: half a second of rows at -45 dB of full scale. Speech at an ordinary
 level outweighs it within a few rows; silence does not, and so stays far below the mean."""
 
 
