@@ -1,0 +1,54 @@
+// dmt_kernels._C: loading it registers the CPU kernels with torch; Python sees only what it says about itself.
+#include <atomic>
+#include <stdexcept>
+#include <string>
+
+#include "bindings.h"
+#include "isa.h"
+
+namespace dmt {
+namespace {
+
+Isa best() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (avx512) return Isa::avx512;
+  if (avx2) return Isa::avx2;
+#endif
+  return Isa::baseline;
+}
+
+std::atomic<Isa>& chosen() {
+  static std::atomic<Isa> isa{best()};
+  return isa;
+}
+
+const char* const names[] = {"baseline", "avx2", "avx512"};
+
+void force_isa(const std::string& name) {
+  for (int i = 0; i < 3; ++i) {
+    if (name != names[i]) continue;
+    if (i > static_cast<int>(best())) throw std::invalid_argument("this processor has no " + name);
+    chosen() = static_cast<Isa>(i);
+    return;
+  }
+  throw std::invalid_argument("expected baseline, avx2 or avx512, got " + name);
+}
+
+}  // namespace
+
+Isa isa() { return chosen().load(std::memory_order_relaxed); }
+
+}  // namespace dmt
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "CPU kernels of dmt_kernels";
+  m.def("isa", [] { return std::string(dmt::names[static_cast<int>(dmt::isa())]); }, "Instruction set in use.");
+  m.def("force_isa", &dmt::force_isa, "Use another instruction set, for tests: baseline, avx2 or avx512.");
+  m.def("calls", &dmt::calls, "How often each operator of this module ran.");
+  m.attr("torch_target") = "2.11";
+}

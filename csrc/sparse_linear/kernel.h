@@ -1,0 +1,327 @@
+// The steps of steps.h, for the instruction set this translation unit is compiled for.
+#pragma once
+
+#include "steps.h"
+#include "vector.h"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace dmt::sparse_linear {
+namespace {
+
+constexpr int kVectors = 8;  // of one block: with a factor and an operand they fit 16 registers
+template <class T>
+constexpr int64_t kBlock = kVectors * kLanes<T>;
+
+template <class S>
+using Sum = decltype(to_sum(S{}));
+
+// The bits of word `w` that belong to a column.
+inline uint64_t valid_bits(int64_t w, int64_t columns) {
+  const int64_t rest = columns - w * 64;
+  return rest >= 64 ? ~uint64_t{0} : (uint64_t{1} << rest) - 1;
+}
+
+// ---- copies that change the layout ----
+
+template <class S>
+void pack_straight(const void* source, int64_t stride, int64_t rows, int64_t columns, void* packed) {
+  using T = Sum<S>;
+  const S* from = static_cast<const S*>(source);
+  T* to = static_cast<T*>(packed);
+  for (int64_t r = 0; r < rows; ++r, from += stride, to += kBlock<T>) {
+    for (int64_t c = 0; c < columns; ++c) to[c] = to_sum(from[c]);
+    for (int64_t c = columns; c < kBlock<T>; ++c) to[c] = 0;
+  }
+}
+
+// source [rows][columns] -> target [columns][rows], converted on the way.
+template <class From, class To>
+void transpose(const From* source, int64_t stride, int64_t rows, int64_t columns, To* target, int64_t target_stride) {
+  using T = Sum<From>;
+  constexpr int n = kLanes<T>;
+  for (int64_t r = 0; r < rows; r += n) {
+    const int64_t tall = rows - r < n ? rows - r : n;
+    for (int64_t c = 0; c < columns; c += n) {
+      const int64_t wide = columns - c < n ? columns - c : n;
+      alignas(DMT_VECTOR_BYTES) T square[n][n];
+      Vector<T> v[n];
+      const From* from = source + r * stride + c;
+      if (tall == n && wide == n) {
+        for (int i = 0; i < n; ++i) {
+          if constexpr (std::is_same_v<From, T>) {
+            v[i] = load(from + i * stride);
+          } else {
+            for (int j = 0; j < n; ++j) square[i][j] = to_sum(from[i * stride + j]);
+            v[i] = load(square[i]);
+          }
+        }
+      } else {
+        for (int i = 0; i < n; ++i) {
+          for (int j = 0; j < n; ++j) square[i][j] = i < tall && j < wide ? to_sum(from[i * stride + j]) : T{0};
+          v[i] = load(square[i]);
+        }
+      }
+      transpose_square<T>(v);
+      To* to = target + c * target_stride + r;
+      if (std::is_same_v<To, T> && tall == n && wide == n) {
+        if constexpr (std::is_same_v<To, T>)
+          for (int i = 0; i < n; ++i) store(to + i * target_stride, v[i]);
+      } else {
+        for (int i = 0; i < n; ++i) store(square[i], v[i]);
+        for (int64_t i = 0; i < wide; ++i)
+          for (int64_t j = 0; j < tall; ++j) from_sum(square[i][j], to[i * target_stride + j]);
+      }
+    }
+  }
+}
+
+template <class S>
+void transpose_in(const void* source, int64_t stride, int64_t rows, int64_t columns, void* target,
+                  int64_t target_stride) {
+  transpose(static_cast<const S*>(source), stride, rows, columns, static_cast<Sum<S>*>(target), target_stride);
+}
+
+template <class S>
+void transpose_out(const void* source, int64_t source_stride, int64_t rows, int64_t columns, void* target,
+                   int64_t target_stride) {
+  transpose(static_cast<const Sum<S>*>(source), source_stride, rows, columns, static_cast<S*>(target), target_stride);
+}
+
+template <class S>
+void pack_transposed(const void* source, int64_t stride, int64_t rows, int64_t columns, void* packed) {
+  using T = Sum<S>;
+  T* to = static_cast<T*>(packed);
+  if (rows < kBlock<T>)
+    for (int64_t c = 0; c < columns; ++c)
+      for (int64_t r = rows; r < kBlock<T>; ++r) to[c * kBlock<T> + r] = 0;
+  transpose(static_cast<const S*>(source), stride, rows, columns, to, kBlock<T>);
+}
+
+inline void transpose_bits(const uint64_t* source, int64_t stride, int64_t rows, uint64_t* target,
+                           int64_t target_stride, int64_t columns) {
+  alignas(64) uint64_t v[64];
+  for (int64_t r = 0; r < rows; ++r) v[r] = source[r * stride];
+  for (int64_t r = rows; r < 64; ++r) v[r] = 0;
+  const auto swap = [&v](int h, uint64_t low) {  // exchanges the off-diagonal h x h squares
+    for (int base = 0; base < 64; base += 2 * h)
+      for (int i = base; i < base + h; ++i) {
+        const uint64_t t = ((v[i] >> h) ^ v[i + h]) & low;
+        v[i + h] ^= t;
+        v[i] ^= t << h;
+      }
+  };
+  swap(32, 0x00000000ffffffff);
+  swap(16, 0x0000ffff0000ffff);
+  swap(8, 0x00ff00ff00ff00ff);
+  swap(4, 0x0f0f0f0f0f0f0f0f);
+  swap(2, 0x3333333333333333);
+  swap(1, 0x5555555555555555);
+  for (int64_t c = 0; c < columns; ++c) target[c * target_stride] = v[c];
+}
+
+template <class S>
+void apply_mask(const void* source, int64_t stride, const uint64_t* bits, int64_t bits_stride, int64_t rows,
+                int64_t columns, void* target, int64_t target_stride) {
+  const S* from = static_cast<const S*>(source);
+  S* to = static_cast<S*>(target);
+  for (int64_t r = 0; r < rows; ++r, from += stride, to += target_stride, bits += bits_stride)
+    for (int64_t c = 0; c < columns; c += 64) {
+      const uint64_t word = bits[c / 64];
+      const int64_t wide = columns - c < 64 ? columns - c : 64;
+      for (int64_t i = 0; i < wide; ++i) to[c + i] = (word >> i) & 1 ? from[c + i] : S{};
+    }
+}
+
+// ---- sums over live elements ----
+
+template <class S, class X, int NV>
+void accumulate_block(const Accumulate& a) {
+  using T = Sum<S>;
+  constexpr int n = kLanes<T>;
+  const bool direct = std::is_same_v<S, T> && a.last && a.y && a.outputs == NV * n;
+  alignas(DMT_VECTOR_BYTES) T bias[NV * n] = {};
+  if (a.first && a.bias)
+    for (int64_t i = 0; i < a.outputs; ++i) bias[i] = to_sum(static_cast<const S*>(a.bias)[i]);
+  for (int64_t r = a.begin; r < a.end; ++r) {
+    const uint64_t* bits = a.bits + r * a.bits_stride;
+    const X* x = static_cast<const X*>(a.x) + r * a.x_stride;
+    T* sums = static_cast<T*>(a.sums) + (r - a.begin) * kBlock<T>;
+    const T* start = a.first ? bias : sums;
+    Vector<T> acc[NV];
+#pragma GCC unroll 8
+    for (int i = 0; i < NV; ++i) acc[i] = load(start + i * n);
+    for (int64_t w = a.word_begin; w < a.word_end; ++w) {
+      uint64_t live = bits[w] & valid_bits(w, a.columns);
+      const T* packed = static_cast<const T*>(a.packed) + w * 64 * kBlock<T>;
+      while (live) {
+        const int k = __builtin_ctzll(live);
+        live &= live - 1;
+        const Vector<T> factor = Vector<T>{} + to_sum(x[w * 64 + k]);
+        const T* p = packed + k * kBlock<T>;
+#pragma GCC unroll 8
+        for (int i = 0; i < NV; ++i) acc[i] += factor * load(p + i * n);
+      }
+    }
+    T* end = sums;
+    if constexpr (std::is_same_v<S, T>)
+      if (direct) end = static_cast<T*>(a.y) + r * a.y_stride;
+#pragma GCC unroll 8
+    for (int i = 0; i < NV; ++i) store(end + i * n, acc[i]);
+    if (a.last && a.y && !direct) {
+      S* y = static_cast<S*>(a.y) + r * a.y_stride;
+      for (int64_t i = 0; i < a.outputs; ++i) from_sum(sums[i], y[i]);
+    }
+  }
+}
+
+template <class S, class X>
+void accumulate(const Accumulate& a) {
+  const int64_t vectors = (a.outputs + kLanes<Sum<S>> - 1) / kLanes<Sum<S>>;
+  if (vectors > 4) return accumulate_block<S, X, 8>(a);
+  if (vectors > 2) return accumulate_block<S, X, 4>(a);
+  if (vectors > 1) return accumulate_block<S, X, 2>(a);
+  return accumulate_block<S, X, 1>(a);
+}
+
+// ---- products sampled at live elements ----
+
+// Adds the products of one block to `sums`, one sum for each live element of the rows in order, and returns how many.
+template <class T, int NV>
+int64_t sample_block(const GradInput& g, int64_t row, int64_t rows, int64_t w, const T* grad, int64_t grad_stride,
+                     const T* packed, T* sums, bool first) {
+  constexpr int n = kLanes<T>, flush = 64;
+  alignas(DMT_VECTOR_BYTES) T part[(flush + 64) * n];  // a vector of partial sums for each live element
+  int64_t pending = 0, done = 0;
+  const uint64_t valid = valid_bits(w, g.columns);
+  const auto reduce = [&](int64_t from) {
+    Vector<T> v[n];
+#pragma GCC unroll 16
+    for (int i = 0; i < n; ++i) v[i] = load(part + (from + i) * n);
+    Vector<T> total = sum_each<T>(v);
+    if (!first) total += load(sums + done);
+    store(sums + done, total);
+  };
+  for (int64_t r = 0; r < rows; ++r) {
+    uint64_t live = g.bits[(row + r) * g.bits_stride + w] & valid;
+    if (!live) continue;
+    const T* from = grad + r * grad_stride;
+    Vector<T> d[NV];
+#pragma GCC unroll 8
+    for (int i = 0; i < NV; ++i) d[i] = load(from + i * n);
+    while (live) {
+      const int k = __builtin_ctzll(live);
+      live &= live - 1;
+      const T* p = packed + k * kBlock<T>;
+      Vector<T> even = d[0] * load(p), odd = {};
+#pragma GCC unroll 8
+      for (int i = 1; i < NV; ++i) {
+        Vector<T>& half = i & 1 ? odd : even;
+        half += d[i] * load(p + i * n);
+      }
+      store(part + pending * n, NV > 1 ? even + odd : even);
+      ++pending;
+    }
+    if (pending >= flush) {
+      int64_t from_part = 0;
+      for (; from_part + n <= pending; from_part += n, done += n) reduce(from_part);
+      pending -= from_part;
+      for (int64_t i = 0; i < pending; ++i) store(part + i * n, load(part + (from_part + i) * n));
+    }
+  }
+  int64_t count = done + pending;
+  for (int64_t i = pending; i < (pending + n - 1) / n * n; ++i) store(part + i * n, Vector<T>{});
+  for (int64_t from_part = 0; from_part < pending; from_part += n, done += n) reduce(from_part);
+  return count;
+}
+
+template <class T>
+int64_t sample(const GradInput& g, int64_t row, int64_t rows, int64_t w, int64_t block, const T* grad,
+               int64_t grad_stride, T* sums) {
+  const int64_t outputs = g.outputs - block * kBlock<T>;
+  const T* packed = static_cast<const T*>(g.packed) + (block * g.columns + w * 64) * kBlock<T>;
+  const bool first = block == 0;
+  if (outputs > 4 * kLanes<T>) return sample_block<T, 8>(g, row, rows, w, grad, grad_stride, packed, sums, first);
+  if (outputs > 2 * kLanes<T>) return sample_block<T, 4>(g, row, rows, w, grad, grad_stride, packed, sums, first);
+  return sample_block<T, 2>(g, row, rows, w, grad, grad_stride, packed, sums, first);
+}
+
+// The next live sums to their columns, zeros to the others; returns how many were used.
+template <class S>
+inline int64_t expand(uint64_t live, const Sum<S>* sums, S* to, int64_t columns) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<S, float>) {
+    if (columns == 64) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        const __mmask16 m = static_cast<__mmask16>(live >> (16 * i));
+        _mm512_storeu_ps(to + 16 * i, _mm512_maskz_expand_ps(m, _mm512_loadu_ps(sums)));
+        sums += __builtin_popcount(m);
+      }
+      return __builtin_popcountll(live);
+    }
+  }
+#endif
+  for (int64_t c = 0; c < columns; ++c) to[c] = S{};
+  int64_t used = 0;
+  for (; live; live &= live - 1) from_sum(sums[used++], to[__builtin_ctzll(live)]);
+  return used;
+}
+
+template <class S>
+void grad_input(const GradInput& g) {
+  using T = Sum<S>;
+  const int64_t blocks = (g.outputs + kBlock<T> - 1) / kBlock<T>;
+  alignas(64) T sums[kGradRows * 64 + kLanes<T>];
+  T* scratch = static_cast<T*>(g.scratch);
+  for (int64_t row = g.begin; row < g.end; row += kGradRows) {
+    const int64_t rows = g.end - row < kGradRows ? g.end - row : kGradRows;
+    const S* grad = static_cast<const S*>(g.grad) + row * g.grad_stride;
+    if (scratch)
+      for (int64_t b = 0; b < blocks; ++b) {
+        const int64_t rest = g.outputs - b * kBlock<T>;
+        pack_straight<S>(grad + b * kBlock<T>, g.grad_stride, rows, rest < kBlock<T> ? rest : kBlock<T>,
+                         scratch + b * kGradRows * kBlock<T>);
+      }
+    for (int64_t w = 0; w * 64 < g.columns; ++w) {
+      for (int64_t b = 0; b < blocks; ++b) {
+        if (scratch)
+          sample<T>(g, row, rows, w, b, scratch + b * kGradRows * kBlock<T>, kBlock<T>, sums);
+        else if constexpr (std::is_same_v<S, T>)
+          sample<T>(g, row, rows, w, b, grad + b * kBlock<T>, g.grad_stride, sums);
+      }
+      const int64_t columns = g.columns - w * 64 < 64 ? g.columns - w * 64 : 64;
+      const T* next = sums;
+      for (int64_t r = 0; r < rows; ++r) {
+        const uint64_t live = g.bits[(row + r) * g.bits_stride + w] & valid_bits(w, g.columns);
+        S* to = static_cast<S*>(g.grad_x) + (row + r) * g.grad_x_stride + w * 64;
+        next += expand<S>(live, next, to, columns);
+      }
+    }
+  }
+}
+
+template <class S>
+constexpr Steps kSteps = {
+    kBlock<Sum<S>>,   sizeof(Sum<S>), pack_transposed<S>, pack_straight<S>,         transpose_in<S>, transpose_out<S>,
+    transpose_bits,   accumulate<S, S>, accumulate<S, Sum<S>>, grad_input<S>, apply_mask<S>,
+};
+
+inline const Steps* steps_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kFloat:
+      return &kSteps<float>;
+    case Dtype::kDouble:
+      return &kSteps<double>;
+    case Dtype::kBfloat16:
+      return &kSteps<Bfloat16>;
+    case Dtype::kHalf:
+      return &kSteps<Half>;
+  }
+  return nullptr;
+}
+
+}  // namespace
+}  // namespace dmt::sparse_linear

@@ -1,0 +1,76 @@
+// The steps of the sparse-gradient matrix product that are compiled once per instruction set.
+//
+// A mask is one 64-bit word per (row, 64 columns). Weights and dY are packed in blocks: [blocks][rows][block], `block`
+// outputs wide (8 vectors), zero behind the last output. Sums are float, or double for double operands.
+#pragma once
+
+#include <cstdint>
+
+namespace dmt::sparse_linear {
+
+enum class Dtype { kFloat, kDouble, kBfloat16, kHalf };
+
+// One step of `accumulate`: rows [begin, end) x one block of outputs x words [word_begin, word_end).
+struct Accumulate {
+  const uint64_t* bits;    // [rows][bits_stride]
+  int64_t bits_stride;     // words
+  const void* x;           // [rows][x_stride], dtype of the operand, or of the sums if `x_is_packed`
+  int64_t x_stride;        // elements
+  const void* packed;      // this block: [64 * words][block], of sums
+  void* sums;              // [end - begin][block]; where sums stay between calls
+  const void* bias;        // [outputs] or null; added by the first call
+  void* y;                 // [rows][y_stride] at this block's first output, or null: leave the result in `sums`
+  int64_t y_stride;
+  int64_t begin, end;
+  int64_t word_begin, word_end;
+  int64_t columns;         // of x; bits behind the last column are ignored
+  int64_t outputs;         // in this block, at most `block`
+  bool first, last;        // first: sums start at the bias; last: the result goes to y
+};
+
+// dX for rows [begin, end), all columns.
+struct GradInput {
+  const uint64_t* bits;
+  int64_t bits_stride;
+  const void* grad;        // [rows][grad_stride], dtype of the operand
+  int64_t grad_stride;
+  const void* packed;      // [blocks][columns][block], of sums
+  void* grad_x;            // [rows][grad_x_stride]
+  int64_t grad_x_stride;
+  int64_t begin, end;
+  int64_t columns, outputs;
+  void* scratch;           // [blocks][kGradRows][block] of sums: a place to pack dY; null: read dY where it is,
+                           // which takes whole blocks of outputs in the dtype of the sums
+};
+constexpr int64_t kGradRows = 256;  // rows that grad_input handles at a time
+
+struct Steps {
+  int64_t block;       // outputs of one block
+  int64_t sum_bytes;   // of one sum: 4 or 8
+  // [rows <= block][columns] (stride) -> [columns][block], zero behind `rows`.
+  void (*pack_transposed)(const void* source, int64_t stride, int64_t rows, int64_t columns, void* packed);
+  // [rows][columns <= block] (stride) -> [rows][block], zero behind `columns`.
+  void (*pack_straight)(const void* source, int64_t stride, int64_t rows, int64_t columns, void* packed);
+  // [rows][columns] (stride) -> sums [columns][target_stride].
+  void (*transpose_in)(const void* source, int64_t stride, int64_t rows, int64_t columns, void* target,
+                       int64_t target_stride);
+  // sums [rows][source_stride] -> dtype [columns][target_stride].
+  void (*transpose_out)(const void* source, int64_t source_stride, int64_t rows, int64_t columns, void* target,
+                        int64_t target_stride);
+  // 64 rows of words at `stride` -> 64 transposed words: bit r of target[c * target_stride] is bit c of row r.
+  void (*transpose_bits)(const uint64_t* source, int64_t stride, int64_t rows, uint64_t* target, int64_t target_stride,
+                         int64_t columns);
+  void (*accumulate)(const Accumulate&);         // x in the dtype of the operand
+  void (*accumulate_packed)(const Accumulate&);  // x in the dtype of the sums; y must be null
+  void (*grad_input)(const GradInput&);
+  // target = where(mask, source, 0)
+  void (*apply_mask)(const void* source, int64_t stride, const uint64_t* bits, int64_t bits_stride, int64_t rows,
+                     int64_t columns, void* target, int64_t target_stride);
+};
+
+// Null where the processor or the build lacks the instructions.
+const Steps* portable_steps(Dtype);
+const Steps* avx2_steps(Dtype);
+const Steps* avx512_steps(Dtype);
+
+}  // namespace dmt::sparse_linear

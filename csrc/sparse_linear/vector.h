@@ -1,0 +1,121 @@
+// Vectors of the width this translation unit is compiled for, in GNU vector extensions: one source for every
+// instruction set. Everything sits in an unnamed namespace, so that no code of one set is ever linked into another.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#if defined(__AVX512F__)
+#define DMT_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define DMT_VECTOR_BYTES 32
+#else
+#define DMT_VECTOR_BYTES 16
+#endif
+
+namespace dmt::sparse_linear {
+namespace {
+
+struct Bfloat16 {
+  uint16_t bits;
+};
+struct Half {
+  _Float16 value;
+};
+
+inline float to_sum(float v) { return v; }
+inline double to_sum(double v) { return v; }
+inline float to_sum(Half v) { return static_cast<float>(v.value); }
+inline float to_sum(Bfloat16 v) {
+  const uint32_t wide = uint32_t{v.bits} << 16;
+  float out;
+  std::memcpy(&out, &wide, sizeof out);
+  return out;
+}
+
+inline void from_sum(float v, float& out) { out = v; }
+inline void from_sum(double v, double& out) { out = v; }
+inline void from_sum(float v, Half& out) { out.value = static_cast<_Float16>(v); }
+inline void from_sum(float v, Bfloat16& out) {
+  uint32_t wide;
+  std::memcpy(&wide, &v, sizeof wide);
+  const uint32_t rounded = (wide + 0x7fff + ((wide >> 16) & 1)) >> 16;  // to nearest even
+  out.bits = (wide & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : static_cast<uint16_t>(rounded);
+}
+
+template <class T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+  typedef float Type __attribute__((vector_size(DMT_VECTOR_BYTES)));
+  typedef float Loose __attribute__((vector_size(DMT_VECTOR_BYTES), aligned(4), may_alias));
+  typedef int32_t Index __attribute__((vector_size(DMT_VECTOR_BYTES)));
+};
+template <>
+struct VectorOf<double> {
+  typedef double Type __attribute__((vector_size(DMT_VECTOR_BYTES)));
+  typedef double Loose __attribute__((vector_size(DMT_VECTOR_BYTES), aligned(8), may_alias));
+  typedef int64_t Index __attribute__((vector_size(DMT_VECTOR_BYTES)));
+};
+
+template <class T>
+using Vector = typename VectorOf<T>::Type;
+template <class T>
+constexpr int kLanes = DMT_VECTOR_BYTES / sizeof(T);
+
+template <class T>
+inline Vector<T> load(const T* p) {
+  return *reinterpret_cast<const typename VectorOf<T>::Loose*>(p);
+}
+template <class T>
+inline void store(T* p, Vector<T> v) {
+  *reinterpret_cast<typename VectorOf<T>::Loose*>(p) = v;
+}
+
+// Lanes of the two halves of every group of `G`: (a.low | b.low) for High = false, (a.high | b.high) otherwise.
+template <class T, int G, bool High, int... L>
+inline Vector<T> halves(Vector<T> a, Vector<T> b, std::integer_sequence<int, L...>) {
+  constexpr int n = sizeof...(L), h = G / 2;
+  using Index = typename VectorOf<T>::Index;
+  const Index pick = {((L & (G - 1)) < h ? 0 : n) + (L & ~(G - 1)) + (High ? h : 0) + (L & (h - 1))...};
+  return __builtin_shuffle(a, b, pick);
+}
+template <class T, int G>
+inline Vector<T> low_halves(Vector<T> a, Vector<T> b) {
+  return halves<T, G, false>(a, b, std::make_integer_sequence<int, kLanes<T>>{});
+}
+template <class T, int G>
+inline Vector<T> high_halves(Vector<T> a, Vector<T> b) {
+  return halves<T, G, true>(a, b, std::make_integer_sequence<int, kLanes<T>>{});
+}
+
+// v[0 .. lanes) transposed in registers.
+template <class T, int G = kLanes<T>>
+inline void transpose_square(Vector<T>* v) {
+  constexpr int n = kLanes<T>, h = G / 2;
+#pragma GCC unroll 16
+  for (int i = 0; i < n; ++i) {
+    if (i & h) continue;
+    const Vector<T> a = v[i], b = v[i + h];
+    v[i] = low_halves<T, G>(a, b);
+    v[i + h] = high_halves<T, G>(a, b);
+  }
+  if constexpr (h > 1) transpose_square<T, h>(v);
+}
+
+// One vector whose lane i is the sum over the lanes of v[i]; v is used up.
+template <class T, int G = kLanes<T>>
+inline Vector<T> sum_each(Vector<T>* v) {
+  constexpr int h = G / 2;
+#pragma GCC unroll 16
+  for (int i = 0; i < h; ++i) v[i] = low_halves<T, G>(v[i], v[i + h]) + high_halves<T, G>(v[i], v[i + h]);
+  if constexpr (h > 1)
+    return sum_each<T, h>(v);
+  else
+    return v[0];
+}
+
+}  // namespace
+}  // namespace dmt::sparse_linear
