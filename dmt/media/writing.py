@@ -69,6 +69,7 @@ class VideoWriter:
         self.path = check_output(path)
         self.height, self.width = height, width
         self.frames = 0
+        self._finished = False
         self._samples = 0
         self._part = _beside(self.path)
         self._container = av.open(os.fspath(self._part), "w", format="mp4", options={"movflags": "faststart"})
@@ -135,13 +136,20 @@ class VideoWriter:
             self._discard()
             return
         try:
-            for stream in filter(None, (self._video, self._audio)):
-                self._container.mux(stream.encode(None))
-            self._container.close()
+            self.finish()
             os.replace(self._part, self.path)
         except BaseException:
             self._discard()
             raise
+
+    def finish(self) -> None:
+        """Flush the encoders and close the file, still under its temporary name. Called on leaving if not before."""
+        if self._finished:
+            return
+        self._finished = True
+        for stream in filter(None, (self._video, self._audio)):
+            self._container.mux(stream.encode(None))
+        self._container.close()
 
     def _discard(self) -> None:
         with suppress(av.FFmpegError, OSError):
