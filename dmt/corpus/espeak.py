@@ -1,0 +1,121 @@
+"""espeak-ng through ctypes: speech as an array, with the exact time of every phoneme.
+
+The library and its data come in the `espeakng-loader` wheel (extra `[train]`).
+espeak-ng keeps global state, so one process holds one `Espeak` and no thread may
+share it; the corpus is built by processes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ..errors import InputError
+
+_SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: speech is handed to the callback, in this thread
+_PHONEME_EVENTS, _IPA_EVENTS = 1, 2
+_LIST_TERMINATED, _PHONEME = 0, 7
+_CHARACTERS_UTF8 = 1
+_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+
+
+class _Id(ctypes.Union):
+    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
+
+
+class _Event(ctypes.Structure):
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _Id),
+    ]
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+@dataclass(frozen=True)
+class Phoneme:
+    """One phoneme: IPA symbol ("" for a pause) and its start in seconds from the first sample."""
+
+    symbol: str
+    start: float
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What espeak said: wave [S] float32 in -1..1 at `rate` Hz, and its phonemes in order of time."""
+
+    wave: np.ndarray
+    rate: int
+    phonemes: tuple[Phoneme, ...]
+
+
+class Espeak:
+    """The synthesiser. Make one per process (`synthesiser()` does)."""
+
+    def __init__(self) -> None:
+        try:
+            import espeakng_loader
+        except ImportError:
+            raise InputError(
+                "the corpus needs espeak-ng: install the extra with pip install 'dreamtalk-dmt[train]'"
+            ) from None
+        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        self._library.espeak_Synth.argtypes = [
+            ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int,
+            ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p,
+        ]  # fmt: skip
+        data = espeakng_loader.get_data_path().encode()
+        self.rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, _PHONEME_EVENTS | _IPA_EVENTS)
+        if self.rate <= 0:
+            raise RuntimeError("espeak-ng did not start: its data folder could not be read")
+        self._blocks: list[np.ndarray] = []
+        self._events: list[tuple[str, int]] = []
+        self._callback = _Callback(self._receive)  # kept alive: the library holds only a pointer
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def _receive(self, wave, samples: int, events) -> int:
+        if wave and samples > 0:
+            self._blocks.append(np.ctypeslib.as_array(wave, shape=(samples,)).copy())
+        index = 0
+        while events[index].type != _LIST_TERMINATED:
+            event = events[index]
+            if event.type == _PHONEME:
+                # The name fills up to eight bytes without a terminator, so it is read as raw memory.
+                raw = ctypes.string_at(ctypes.addressof(event.id), 8).split(b"\0")[0]
+                self._events.append((raw.decode("utf-8", errors="ignore"), event.sample))
+            index += 1
+        return 0
+
+    def say(self, text: str, voice: str, *, rate: int = 175, pitch: int = 50, pitch_range: int = 50) -> Spoken:
+        """Speak `text` with a voice such as "en-us+f3".
+
+        rate: words per minute, 80..450; pitch and pitch_range: 0..99.
+        Raises InputError for an unknown voice.
+        """
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise InputError(f"espeak-ng has no voice {voice!r}")
+        for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_RANGE, pitch_range), (_VOLUME, 100)):
+            self._library.espeak_SetParameter(parameter, int(value), 0)
+        self._blocks, self._events = [], []
+        data = text.encode()
+        self._library.espeak_Synth(data, len(data) + 1, 0, 0, 0, _CHARACTERS_UTF8, None, None)
+        self._library.espeak_Synchronize()
+        wave = np.concatenate(self._blocks) if self._blocks else np.zeros(0, np.int16)
+        phonemes = tuple(Phoneme(symbol, sample / self.rate) for symbol, sample in self._events)
+        return Spoken(wave.astype(np.float32) / 32768.0, self.rate, phonemes)
+
+
+@lru_cache(maxsize=1)
+def synthesiser() -> Espeak:
+    """This process's synthesiser, started at the first call."""
+    return Espeak()
