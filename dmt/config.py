@@ -37,6 +37,8 @@ class TacotronConfig:
     conv_width: int = 512
     conv_layers: int = 3
     kernel: int = 5
+    alphabet: str = ""
+    """Lower-case characters the branch can read (with the space); empty: it reads the log-mel only."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ does, and beyond it in overlapping chunks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
@@ -15,6 +18,7 @@ from ..config import SpeechConfig
 from ..errors import InputError
 from .chunks import Chunking, check_wave, encode_spans
 from .statistics import WaveStatistics
+from .weights import check_architecture, read_weights
 
 CONVOLUTIONS = 7
 
@@ -56,6 +60,27 @@ class SpeechEncoder(nn.Module):
         self.chunking = Chunking.from_config(config)
         self.network = Wav2Vec2Model(architecture(config))
 
+    @classmethod
+    def from_pretrained(cls, config: SpeechConfig) -> SpeechEncoder:
+        """With the weights `config.pretrained` names: a hub name, a transformers folder or a safetensors file.
+
+        Raises InputError where they cannot be had (and says how to get them) or are of another network.
+        """
+        if config.pretrained is None:
+            raise InputError("the speech configuration names no pretrained weights; they are in the checkpoint")
+        encoder = cls(config)
+        check_architecture(config.pretrained, encoder.network.config)
+        expected = encoder.network.state_dict()
+        found = read_weights(config.pretrained)
+        wrong = sorted(n for n, w in expected.items() if n not in found or found[n].shape != w.shape)
+        if wrong:
+            raise InputError(
+                f"{config.pretrained} does not fit: {len(wrong)} of {len(expected)} weights are missing or of "
+                f"another shape, the first is {wrong[0]}; give a wav2vec 2.0 model of the configured size"
+            )
+        encoder.network.load_state_dict({n: found[n].float() for n in expected})
+        return encoder
+
     def forward(self, wave: Tensor) -> Tensor:
         """wave [B, S] at 16 kHz -> [B, R, D], R = (S - 400) // 320 + 1 (S < 400 is padded to 400).
 
@@ -80,8 +105,20 @@ class SpeechEncoder(nn.Module):
 
         the first ones work on single samples, whose small differences half precision would round away.
         """
-        with torch.autocast(wave.device.type, enabled=False):
+        with torch.autocast(wave.device.type, enabled=False), _exact_convolutions():
             hidden = wave.float()[:, None]
             for layer in self.network.feature_extractor.conv_layers:
                 hidden = layer(hidden)
         return hidden.transpose(1, 2)
+
+
+@contextmanager
+def _exact_convolutions() -> Iterator[None]:
+    """Convolutions without TF32 on GPUs that would use it."""
+    convolutions = torch.backends.cudnn.conv
+    usual = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = usual

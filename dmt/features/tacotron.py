@@ -7,6 +7,8 @@ the rest of the batch nor on where a long recording was cut.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torchaudio
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from ..config import TacotronConfig
 from ..errors import InputError
 from ..rates import SAMPLE_RATE, SAMPLES_PER_ROW
+from .alignment import CharacterSpan, spread
 from .chunks import RECEPTIVE_SAMPLES, check_wave, samples_for
 from .statistics import BandStatistics
 
@@ -86,6 +89,7 @@ class TacotronEncoder(nn.Module):
         self.config = config
         self.mel = LogMel(config.mels)
         self.from_mel = nn.Linear(config.mels, config.conv_width)
+        self.from_text = nn.Embedding(len(config.alphabet), config.conv_width) if config.alphabet else None
         self.bank = ConvolutionBank(config.conv_width, config.conv_layers, config.kernel)
         self.recurrent = nn.LSTM(config.conv_width, config.width // 2, batch_first=True, bidirectional=True)
 
@@ -107,6 +111,24 @@ class TacotronEncoder(nn.Module):
         """wave [B, S] -> [B, R, D] with the bands normalised by `statistics`."""
         decibels, _ = self.mel(wave)
         return self._states(self.from_mel(statistics.normalise(decibels)))
+
+    def read(self, characters: Sequence[tuple[str, CharacterSpan]], rows: int) -> Tensor:
+        """Text and where each character is heard -> [rows, D]; zeros in pauses.
+
+        Raises InputError if this branch has no alphabet or lacks one of the characters.
+        """
+        if self.from_text is None:
+            raise InputError("this model's Tacotron branch has no alphabet and reads the log-mel only; give no text")
+        places = [self.config.alphabet.find(c.lower()) for c, _ in characters]
+        if -1 in places:
+            raise InputError(
+                f"this model's Tacotron branch does not know {characters[places.index(-1)][0]!r}; "
+                f"its alphabet is {self.config.alphabet!r}"
+            )
+        if not places:
+            return self.from_text.weight.new_zeros(rows, self.config.width)
+        inputs = self.from_text(torch.tensor(places, device=self.from_text.weight.device))[None]  # [1, N, C]
+        return spread(self._states(inputs)[0], [span for _, span in characters], rows)
 
     def _states(self, inputs: Tensor) -> Tensor:
         """[B, R, conv_width] -> [B, R, D]."""

@@ -1,0 +1,123 @@
+"""wav2vec 2.0 weights kept outside our checkpoints: a hub name, a local folder or a safetensors file."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import Wav2Vec2Config
+
+from ..errors import InputError
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+ARCHITECTURE_FIELDS = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "conv_dim",
+    "conv_kernel",
+    "conv_stride",
+    "conv_bias",
+    "num_conv_pos_embeddings",
+    "num_conv_pos_embedding_groups",
+    "do_stable_layer_norm",
+    "feat_extract_norm",
+    "feat_extract_activation",
+    "layer_norm_eps",
+)
+"""What must agree for the weights to mean the same."""
+
+
+def check_architecture(source: str, expected: Wav2Vec2Config) -> None:
+    """Raises InputError naming the settings in which `source` (its config.json) is another network."""
+    if Path(source).is_file():
+        return  # a bare weight file has no settings; names and shapes are checked when it is loaded
+    found = Wav2Vec2Config.from_dict(read_json(source, "config.json"))
+    differing = [
+        f"{name} {_plain(getattr(found, name))} (expected {_plain(getattr(expected, name))})"
+        for name in ARCHITECTURE_FIELDS
+        if _plain(getattr(found, name)) != _plain(getattr(expected, name))
+    ]
+    if differing:
+        raise InputError(f"the weights in {source} are of another network: {', '.join(differing)}")
+
+
+def read_weights(source: str) -> dict[str, Tensor]:
+    """All weights of `source`, named as in transformers' Wav2Vec2Model (a `wav2vec2.` prefix removed,
+    older names of the weight-normalised convolution mapped to today's).
+
+    Raises InputError where they cannot be had.
+    """
+    path = Path(source) if Path(source).is_file() else _first_of(source, WEIGHT_FILES)
+    try:
+        if path.suffix == ".safetensors":
+            weights = load_file(path)
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        raise InputError(f"{path} is not a readable weight file ({error}); download it again") from None
+    return {_today(name): value for name, value in weights.items()}
+
+
+def read_json(source: str, name: str) -> dict[str, Any]:
+    """A settings file of `source`. Raises InputError where it cannot be had."""
+    path = _first_of(source, (name,))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable JSON ({error}); download it again") from None
+
+
+def _first_of(source: str, names: tuple[str, ...]) -> Path:
+    """The first file of `names` that the folder or hub repository `source` has."""
+    folder = Path(source)
+    if folder.is_dir():
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+        raise InputError(f"folder {source} has no {' or '.join(names)}; it must hold a transformers wav2vec 2.0 model")
+    return _from_hub(source, names)
+
+
+def _from_hub(source: str, names: tuple[str, ...]) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    reason: Exception | None = None
+    for name in names:
+        try:
+            return Path(hf_hub_download(source, name))
+        except LocalEntryNotFoundError as error:  # no connection and not in the cache
+            reason = error
+            break
+        except EntryNotFoundError as error:
+            reason = error
+        except (OSError, ValueError) as error:
+            reason = error
+            break
+    sentence = str(reason).strip().splitlines()[0] if reason else "not found"
+    raise InputError(
+        f"the speech encoder's weights {source!r} are neither a file or folder here nor to be had from the Hugging "
+        f"Face hub ({sentence}); download them where there is a network (hf download {source}) "
+        "and give the folder, or use a checkpoint that holds its own"
+    ) from None
+
+
+def _today(name: str) -> str:
+    name = re.sub(r"^(module\.)?(wav2vec2\.)?", "", name)
+    name = name.replace("pos_conv_embed.conv.weight_g", "pos_conv_embed.conv.parametrizations.weight.original0")
+    return name.replace("pos_conv_embed.conv.weight_v", "pos_conv_embed.conv.parametrizations.weight.original1")
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
