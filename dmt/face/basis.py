@@ -131,8 +131,20 @@ class LandmarkBasis:
 
 
 @cache
+def neutral_mean() -> Tensor:
+    """Mean coefficients [64] of the filmed neutral clips: how a calm face most likely looks."""
+    with np.load(_asset("emotion_statistics.npz"), allow_pickle=False) as data:
+        index = data["emotions"].tolist().index("neutral")
+        return torch.from_numpy(data["mean"][index].mean(0)).float()
+
+
+@cache
 def _bundled() -> LandmarkBasis:
-    return _read(Path(str(files("dmt") / "assets" / "landmark_basis.npz")))
+    return _read(_asset("landmark_basis.npz"))
+
+
+def _asset(name: str) -> Path:
+    return Path(str(files("dmt") / "assets" / name))
 
 
 def _read(path: Path) -> LandmarkBasis:

@@ -13,6 +13,7 @@ import torch
 from ..errors import InputError
 from ..rates import COEFFICIENTS, STYLE_FRAMES
 from ..types import StyleClip
+from .basis import neutral_mean
 from .matfile import FULL_WIDTH, finite_rows, read_mat
 
 EXPRESSION = slice(80, 80 + COEFFICIENTS)
@@ -32,7 +33,7 @@ def load_style(path_or_emotion: str | Path, intensity: float = 1.0) -> StyleClip
     path = Path(path_or_emotion)
     rows = _read(path) if path.suffix or len(path.parts) > 1 else _emotion(str(path_or_emotion))
     if intensity != 1.0:
-        neutral = neutral_mean()
+        neutral = neutral_mean().numpy()
         rows = neutral + np.float32(intensity) * (rows - neutral)
     return style_clip(rows)
 
@@ -48,14 +49,6 @@ def style_clip(rows: np.ndarray | torch.Tensor) -> StyleClip:
     coefficients = torch.zeros(STYLE_FRAMES, COEFFICIENTS)
     coefficients[: len(rows)] = rows
     return StyleClip(coefficients, torch.arange(STYLE_FRAMES) >= len(rows))
-
-
-@cache
-def neutral_mean() -> np.ndarray:
-    """Mean coefficients of the filmed neutral clips, float32 [64]: where intensity 0 leads."""
-    with np.load(_asset("emotion_statistics.npz"), allow_pickle=False) as data:
-        index = data["emotions"].tolist().index("neutral")
-        return data["mean"][index].mean(0).astype(np.float32)
 
 
 def _read(path: Path) -> np.ndarray:

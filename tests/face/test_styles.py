@@ -6,7 +6,8 @@ import scipy.io
 import torch
 
 from dmt.errors import InputError
-from dmt.face.styles import emotion_names, load_style, neutral_mean
+from dmt.face.basis import neutral_mean
+from dmt.face.styles import emotion_names, load_style
 
 
 def save(path, frames, seed=0):
@@ -36,8 +37,8 @@ def test_text_clip(tmp_path):
 def test_intensity_scales_about_neutral_and_keeps_padding(tmp_path):
     rows = save(tmp_path / "s.mat", 10)
     zero, double = load_style(tmp_path / "s.mat", 0.0), load_style(tmp_path / "s.mat", 2.0)
-    np.testing.assert_allclose(zero.coefficients[:10], np.tile(neutral_mean(), (10, 1)), rtol=1e-6)
-    np.testing.assert_allclose(double.coefficients[:10], 2 * rows - neutral_mean(), atol=1e-5)
+    np.testing.assert_allclose(zero.coefficients[:10], np.tile(neutral_mean().numpy(), (10, 1)), rtol=1e-6)
+    np.testing.assert_allclose(double.coefficients[:10], 2 * rows - neutral_mean().numpy(), atol=1e-5)
     assert not double.coefficients[10:].any() and double.padding[10:].all()
 
 
