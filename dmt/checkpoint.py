@@ -1,0 +1,148 @@
+"""Our checkpoints: safetensors, with configuration and training record as JSON in its metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .config import ModelConfig, from_dict, to_dict
+from .errors import InputError
+from .features import SpeechEncoder
+from .model import MotionModel
+
+FORMAT = "dreamtalk-dmt motion model"
+VERSION = 1
+SPEECH = "speech."
+"""Prefix of the speech encoder's weights, left out where they are somebody else's and pretrained."""
+
+
+def save_model(path: str | Path, model: MotionModel, record: dict[str, Any], *, half: bool = False) -> None:
+    """Write `model` and its training record (JSON-ready) to `path`; it appears complete or not at all.
+
+    half: matrices are stored in float16, at half the size; vectors and buffers stay as they are.
+    Weights of a pretrained speech encoder are not stored: `config.speech.pretrained` names them.
+    Raises InputError where the folder is missing or not writable.
+    """
+    path = Path(path)
+    matrices = {name for name, p in model.named_parameters() if p.dim() > 1} if half else set()
+    tensors = {
+        name: value.detach().to("cpu", torch.float16 if name in matrices else value.dtype).contiguous()
+        for name, value in _stored(model).items()
+    }
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "config": json.dumps(to_dict(model.config)),
+        "record": json.dumps(record),
+    }
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose a folder you may write to") from None
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load_model(
+    path: str | Path, device: str | torch.device = "cpu", *, speech: SpeechEncoder | None = None
+) -> MotionModel:
+    """The model that `save_model` wrote, in float32 and evaluation mode, on `device`.
+
+    speech: a speech encoder to use for a preset whose weights are pretrained; otherwise those
+    are fetched at the first use. Raises InputError for a file that is missing, truncated, of
+    another kind or version, or whose tensors do not fit its configuration or are not finite.
+    """
+    metadata, tensors = _read(Path(path))
+    model = MotionModel(_config(path, metadata), speech)
+    _check(path, _stored(model), tensors)
+    own = model.state_dict()
+    with torch.no_grad():
+        for name, value in tensors.items():
+            own[name].copy_(value)
+    return model.eval().to(device)
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """The training record of a checkpoint, without its weights."""
+    metadata, _ = _read(Path(path), weights=False)
+    _check_kind(path, metadata)
+    return json.loads(metadata["record"])
+
+
+def _stored(model: MotionModel) -> dict[str, Tensor]:
+    """What a checkpoint of this model holds, by name."""
+    foreign = model.config.speech.pretrained is not None
+    return {n: v for n, v in model.state_dict().items() if not (foreign and n.startswith(SPEECH))}
+
+
+def _read(path: Path, *, weights: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint at {path}; give the path of a .safetensors file")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            names = file.keys() if weights else []
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} cannot be read as a safetensors checkpoint ({error}); it is truncated or another kind of file"
+        ) from None
+
+
+def _check_kind(path: str | Path, metadata: dict[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path} is a safetensors file but not a {FORMAT}; expected one written by this package")
+    if metadata.get("version") != str(VERSION):
+        raise InputError(
+            f"{path} has format version {metadata.get('version')}, this package reads version {VERSION}; "
+            "use the package version that wrote it"
+        )
+
+
+def _config(path: str | Path, metadata: dict[str, str]) -> ModelConfig:
+    _check_kind(path, metadata)
+    try:
+        return from_dict(ModelConfig, json.loads(metadata["config"]))
+    except (KeyError, json.JSONDecodeError, TypeError, InputError) as error:
+        raise InputError(f"{path} holds no usable configuration ({error}); the file is damaged") from None
+
+
+def _check(path: str | Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    """One error that lists every way in which the tensors do not fit."""
+    shared = expected.keys() & found.keys()
+    problems = {
+        "missing": expected.keys() - found.keys(),
+        "unexpected": found.keys() - expected.keys(),
+        "of another shape": {n for n in shared if expected[n].shape != found[n].shape},
+        "of another type": {n for n in shared if expected[n].is_floating_point() != found[n].is_floating_point()},
+        "not finite": {n for n in shared if found[n].is_floating_point() and not torch.isfinite(found[n]).all()},
+    }
+    if any(problems.values()):
+        said = "; ".join(f"{what}: {_some(names)}" for what, names in problems.items() if names)
+        raise InputError(f"{path} does not fit its own configuration ({said}); the file is damaged or was altered")
+
+
+def _some(names: set[str], shown: int = 4) -> str:
+    listed = ", ".join(sorted(names)[:shown])
+    return listed if len(names) <= shown else f"{listed} and {len(names) - shown} more"
+
+
+def _umask() -> int:
+    """The process's file creation mask (which can only be read by setting it)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
