@@ -18,6 +18,17 @@ from .types import Portrait, StyleClip, frames_for
 
 FilePath = str | os.PathLike[str]
 
+ASSETS = (
+    "demo.safetensors",
+    "demo.flac",
+    "portrait.png",
+    "portrait_landmarks.npz",
+    "styles.npz",
+    "landmark_basis.npz",
+    "emotion_statistics.npz",
+)
+"""Bundled with the package, in dmt/assets."""
+
 SILENT = 1e-4
 """Peaks below this (-80 dB) are called silence."""
 
@@ -58,7 +69,7 @@ class Scene:
 
 def prepare(audio: FilePath, image: FilePath | None, options: Options) -> Scene:
     """Read and check all input. Raises InputError, with one sentence, for whatever is wrong first."""
-    _check(options)
+    check(options)
     sound = media.check_audio(audio)
     style = load_style(options.style, options.intensity)
     pose_source(options)  # a wrong file is found now, not after the features
@@ -77,7 +88,8 @@ def asset(name: str) -> Path:
     return path
 
 
-def _check(options: Options) -> None:
+def check(options: Options) -> None:
+    """The ranges of the numbers; InputError names the first that is outside."""
     if not 0 <= options.seed < 2**60:
         raise InputError(f"seed must lie in 0 .. 2^60 - 1, got {options.seed}")
     if not 64 <= options.size <= 2048:

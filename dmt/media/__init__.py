@@ -4,7 +4,7 @@ PyAV brings its own FFmpeg with x264 and AAC, so no system program is needed.
 """
 
 from .reading import AAC_RATES, MIN_SAMPLES, SoundInfo, audio_blocks, check_audio, read_audio, read_frames
-from .writing import PROVENANCE, VideoWriter, check_output
+from .writing import PROVENANCE, VideoWriter, check_output, encoders
 
 __all__ = [
     "AAC_RATES",
@@ -15,6 +15,7 @@ __all__ = [
     "audio_blocks",
     "check_audio",
     "check_output",
+    "encoders",
     "read_audio",
     "read_frames",
 ]

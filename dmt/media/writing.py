@@ -41,6 +41,18 @@ def check_output(path: str | os.PathLike[str]) -> Path:
     return target
 
 
+def encoders() -> dict[str, bool]:
+    """The two encoders an mp4 is written with, and whether this build of PyAV has them."""
+
+    def present(name: str) -> bool:
+        try:
+            return av.Codec(name, "w").is_encoder
+        except av.codec.codec.UnknownCodecError:
+            return False
+
+    return {name: present(name) for name in ("libx264", "aac")}
+
+
 def _beside(target: Path) -> Path:
     """A name in the same folder (so that a rename is atomic) that no other run uses."""
     return target.with_name(f".{target.stem[:64]}-{secrets.token_hex(4)}.part")

@@ -1,0 +1,80 @@
+"""What the commands show: a bar per stage while they work, a table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ..doctor import Check
+    from ..pipeline import Result
+    from ..progress import Report
+
+UNITS = {"audio": "samples", "features": "rows", "motion": "frames", "render": "frames", "encode": "frames"}
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A callback (stage, done, total) that moves one bar per stage, on stderr."""
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, unit=UNITS.get(stage, ""))
+            bars.update(tasks[stage], completed=done)
+
+        yield report
+
+
+def show_result(result: Result) -> None:
+    """Notes on stderr; then time per stage, real-time factor, peak memory and where the video is."""
+    for note in result.notes:
+        Console(stderr=True).print(f"note: {escape(note)}", highlight=False)
+    table = Table(title="where the time went")
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    table.add_column("ms per frame", justify="right")
+    for stage, seconds in result.timings.items():
+        table.add_row(stage, f"{seconds:.2f}", f"{1000 * seconds / result.frames:.1f}")
+    table.add_section()
+    table.add_row("in all", f"{result.wall_seconds:.2f}", f"{1000 * result.wall_seconds / result.frames:.1f}")
+    table.add_row("real-time factor (time / length)", f"{result.real_time_factor:.2f}", "")
+    table.add_row("peak memory, MB", _megabytes(result.peak_memory), "")
+    if result.peak_gpu_memory is not None:
+        table.add_row("peak GPU memory, MB", _megabytes(result.peak_gpu_memory), "")
+    console = Console()
+    console.print(table)
+    # soft_wrap: a path must stay on one line, however narrow the terminal
+    console.print(
+        f"wrote {escape(str(result.path))}: {result.frames} frames, {result.seconds:.2f} s",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _megabytes(size: int | None) -> str:
+    return "not known" if size is None else f"{size / 1e6:.0f}"
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    """One line per check, and under each fault the command that mends it."""
+    console = Console()
+    marks = {"good": "[green]ok     [/green]", "warning": "[yellow]missing[/yellow]", "bad": "[red]FAULT  [/red]"}
+    for check in checks:
+        console.print(f"{marks[check.state]} {check.name:<28} {escape(check.found)}", highlight=False, soft_wrap=True)
+        if check.mend:
+            console.print(f"{'':<36} -> {escape(check.mend)}", highlight=False, soft_wrap=True)

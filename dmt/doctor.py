@@ -1,0 +1,203 @@
+"""What this machine has, what it lacks, and the command that mends each fault."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from . import __version__
+
+SHOWN = ("torch", "torchaudio", "numpy", "scipy", "transformers", "safetensors", "av", "typer")
+"""Distributions whose versions matter in a bug report."""
+
+NEEDED_MEMORY = 2e9
+"""Bytes of free memory below which generation at 512 pixels is likely to fail."""
+
+NEEDED_DISK = 200e6
+"""Free bytes in the current folder below which a few minutes of video may not fit."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report. mend: the command that mends it, empty where there is nothing to mend.
+
+    good; warning: something works less well or one command is not there; bad: `dmt generate` cannot be trusted.
+    """
+
+    name: str
+    found: str
+    state: Literal["good", "warning", "bad"] = "good"
+    mend: str = ""
+
+
+def examine() -> list[Check]:
+    """Every check, in the order of the report. Takes a few seconds; writes only to a temporary file."""
+    parts = (_versions, _extensions, _operators, _gpu, _landmarks, _encoders, _assets, _espeak, _memory, _disk)
+    return [check for part in parts for check in _safely(part)]
+
+
+def _safely(part: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """A check that breaks is a finding, not the end of the report."""
+    try:
+        yield from part()
+    except Exception as error:
+        name = part.__name__.strip("_")
+        yield Check(name, f"{type(error).__name__}: {error}", "bad", "pip install --force-reinstall dreamtalk-dmt")
+
+
+def _versions() -> Iterator[Check]:
+    yield Check("dmt", f"{__version__}, {Path(__file__).parent}")
+    yield Check("python", f"{platform.python_version()} on {platform.platform()}")
+    for name in SHOWN:
+        try:
+            yield Check(name, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Check(name, "not installed", "bad", f"pip install {name}")
+
+
+def _extensions() -> Iterator[Check]:
+    import torch
+
+    import dmt_kernels
+
+    found = dmt_kernels.backends()
+    rebuild = "pip install --no-build-isolation --force-reinstall --no-deps ."
+    yield _one("kernels, CPU", found.cpu.loaded, found.cpu.reason, f"DMT_BUILD=cpu {rebuild}")
+    wanted = torch.cuda.is_available()
+    for name, backend in (("kernels, CUDA", found.cuda), ("kernels, Triton", found.triton)):
+        if backend.loaded or not wanted:
+            yield Check(name, backend.reason)
+        else:
+            yield Check(name, backend.reason, "warning", f"DMT_BUILD=cuda {rebuild}")
+    yield Check("what runs", f"CPU tensors: {found.on_cpu}; CUDA tensors: {found.on_cuda}")
+
+
+def _one(name: str, good: bool, found: str, mend: str) -> Check:
+    return Check(name, found) if good else Check(name, found, "warning", mend)
+
+
+def _operators() -> Iterator[Check]:
+    import torch
+
+    from .selftest import operator_differences
+
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    for device in devices:
+        for name, difference, allowed in operator_differences(device):
+            found = f"differs from its reference by {difference:.1e} (allowed {allowed:.0e})"
+            good = difference <= allowed
+            yield Check(
+                f"{name} on {device}", found, "good" if good else "bad", "" if good else "DMT_BUILD=none pip install ."
+            )
+
+
+def _gpu() -> Iterator[Check]:
+    import torch
+
+    if not torch.cuda.is_available():
+        yield Check("GPU", "none that torch sees; everything runs on the CPU")
+        return
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        capability = ".".join(map(str, torch.cuda.get_device_capability(index)))
+        found = f"{torch.cuda.get_device_name(index)}, sm {capability}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+        yield Check(f"GPU {index}", found)
+
+
+def _landmarks() -> Iterator[Check]:
+    if importlib.util.find_spec("mediapipe") is None:
+        found = "mediapipe is not installed; a face box and the mean face stand in for landmarks"
+        yield Check("landmarks", found, "warning", "pip install 'dreamtalk-dmt[face]'")
+        return
+    try:
+        importlib.import_module("cv2")
+    except ImportError as error:
+        mend = "pip install --force-reinstall --no-deps opencv-python-headless==4.11.0.86"
+        yield Check("landmarks", f"mediapipe cannot load OpenCV: {error}", "warning", mend)
+        return
+    yield Check("landmarks", f"mediapipe {importlib.metadata.version('mediapipe')}")
+
+
+def _encoders() -> Iterator[Check]:
+    from . import media
+
+    for name, present in media.encoders().items():
+        yield (
+            Check(f"encoder {name}", "in PyAV")
+            if present
+            else Check(
+                f"encoder {name}",
+                "not in this build of PyAV",
+                "bad",
+                "pip install --force-reinstall --only-binary :all: av",
+            )
+        )
+
+
+def _assets() -> Iterator[Check]:
+    from .scene import ASSETS, asset
+
+    missing = []
+    for name in ASSETS:
+        try:
+            asset(name)
+        except ValueError:
+            missing.append(name)
+    if missing:
+        yield Check("assets", f"missing: {', '.join(missing)}", "bad", "pip install --force-reinstall dreamtalk-dmt")
+    else:
+        yield Check("assets", f"all {len(ASSETS)} present")
+
+
+def _espeak() -> Iterator[Check]:
+    if importlib.util.find_spec("espeakng_loader") is None:
+        found = "not installed; only `dmt corpus` needs it"
+        yield Check("espeak-ng", found, "warning", "pip install 'dreamtalk-dmt[train]'")
+        return
+    loader = importlib.import_module("espeakng_loader")
+    library = Path(loader.get_library_path())
+    good = library.is_file()
+    yield _one("espeak-ng", good, str(library), "pip install --force-reinstall espeakng-loader")
+
+
+def _memory() -> Iterator[Check]:
+    free = free_memory()
+    if free is None:
+        yield Check("free memory", "this system does not say")
+    elif free < NEEDED_MEMORY:
+        yield Check("free memory", f"{free / 1e9:.1f} GB", "warning", "close other programs, or use --size 256")
+    else:
+        yield Check("free memory", f"{free / 1e9:.1f} GB")
+
+
+def free_memory() -> int | None:
+    """Bytes that a new program can have, None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+        return found["MemAvailable"]
+    except (OSError, KeyError, IndexError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # macOS and Windows know neither name
+        return None
+
+
+def _disk() -> Iterator[Check]:
+    for name, folder in (("current folder", Path.cwd()), ("temporary folder", Path(tempfile.gettempdir()))):
+        free = shutil.disk_usage(folder).free
+        good = free >= NEEDED_DISK
+        yield _one(f"disk, {name}", good, f"{free / 1e9:.1f} GB free in {folder}", "free some space, or change folder")
+    if not sys.flags.utf8_mode and sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
+        yield Check("file names", f"encoded as {sys.getfilesystemencoding()}", "warning", "export PYTHONUTF8=1")
