@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from dmt_kernels import Masked, ema_state, masked_linear, threshold_ema
+from dmt_kernels import Masked, ema_state, threshold_ema
 from torch import Tensor, nn
 
 from ..config import SparsityConfig
@@ -52,16 +52,8 @@ class DynamicThreshold(nn.Module):
         return masked.values, masked
 
     def _linear(self, x: Tensor, state: Tensor, layer: nn.Linear) -> tuple[Tensor, Masked]:
-        return masked_linear(
-            x,
-            self.theta,
-            state,
-            layer.weight,
-            layer.bias,
-            alpha=self.alpha,
-            update=self.training,
-            information=self.training,
-        )
+        values, masked = self._mask(x, state)
+        return layer(values), masked
 
     def _per_bucket(self, x: Tensor, t: Tensor | None, apply) -> Tensor:
         """`apply(rows of one bucket, its EMA state)`, put together in the order of x."""
