@@ -138,7 +138,7 @@ class Pipeline:
         """uint8 [<= RENDER_BLOCK, H, W, 3] until all frames of the sound are shown."""
         report = report or (lambda stage, done, total: None)
         sound = clock.timed("audio", media.audio_blocks(scene.audio, SAMPLE_RATE))
-        rows = clock.timed("features", condition_rows(self.model, sound, scene.sound.samples, self.device, report))
+        rows = clock.timed("features", condition_rows(self.model, scene, sound, report))
         motion = clock.timed("motion", motion_pieces(self.model, rows, scene, self.device, report))
         with clock.stage("render"):
             renderer = WarpRenderer(scene.portrait, self.device)
