@@ -96,6 +96,10 @@ class Espeak:
             index += 1
         return 0
 
+    def seed(self, number: int) -> None:
+        """Fix the breath noise of what follows; espeak-ng otherwise seeds it with the time of day."""
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(number))
+
     def say(self, text: str, voice: str, *, rate: int = 175, pitch: int = 50, pitch_range: int = 50) -> Spoken:
         """Speak `text` with a voice such as "en-us+f3".
 
