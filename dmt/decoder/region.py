@@ -1,4 +1,4 @@
-"""The decoder of one region of the face: three layers over the 11 tokens of a frame, of which the middle one is kept."""
+"""The decoder of one face region: layers over the 11 tokens of a frame, of which the middle one is kept."""
 
 from __future__ import annotations
 

@@ -56,7 +56,10 @@ class Region:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `Denoiser.prepare` hands to `step`. content [B, L, 11, D]: the content half of the input layer, with bias."""
+    """What `Denoiser.prepare` hands to `step`.
+
+    content [B, L, 11, D]: the content half of the input layer, with its bias.
+    """
 
     content: Tensor
     upper: Region

@@ -1,7 +1,7 @@
 """Samplers: pure functions from noise to x0 over `denoise(x_t, t) -> x0`.
 
 All walk the same grid of times (`NoiseSchedule.times`) downwards and take the noise as
-the state at the largest of them, as DreamTalk does. Each step goes from t to the next
+the state at the largest of them, as DreamTalk does: noise [B, ...] -> x0 [B, ...]. Each step goes from t to the next
 lower time s of the grid; the last one goes to time 0, where alpha_bar is 1.
 """
 
@@ -16,7 +16,7 @@ from .schedule import Denoise, NoiseSchedule
 def ddim(
     denoise: Denoise, noise: Tensor, schedule: NoiseSchedule, steps: int, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """DDIM with eta = 0 (Song et al. 2021, eq. 12): deterministic. noise [B, ...] -> x0 [B, ...]; no use of generator."""
+    """DDIM with eta = 0 (Song et al. 2021, eq. 12): deterministic, so no use of generator."""
     bars, x = schedule.alpha_bars, noise
     for t, s in _pairs(schedule, steps):
         x0 = denoise(x, t)

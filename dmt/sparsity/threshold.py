@@ -1,12 +1,13 @@
-"""Dynamic thresholds (paper, eq. 5-7) and the feed-forward block that has one at its input and one at its hidden layer."""
+"""Dynamic thresholds (paper, eq. 5-7), and the feed-forward block with one at its input and one inside."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from dmt_kernels import Masked, ema_state, threshold_ema
 from torch import Tensor, nn
+
+from dmt_kernels import Masked, ema_state, threshold_ema
 
 from ..config import SparsityConfig
 from ..errors import InputError
@@ -46,9 +47,7 @@ class DynamicThreshold(nn.Module):
         return self._per_bucket(x, t, lambda part, state: self._linear(part, state, layer))
 
     def _mask(self, x: Tensor, state: Tensor) -> tuple[Tensor, Masked]:
-        masked = threshold_ema(
-            x, self.theta, state, alpha=self.alpha, update=self.training, information=self.training
-        )
+        masked = threshold_ema(x, self.theta, state, alpha=self.alpha, update=self.training, information=self.training)
         return masked.values, masked
 
     def _linear(self, x: Tensor, state: Tensor, layer: nn.Linear) -> tuple[Tensor, Masked]:
