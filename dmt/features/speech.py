@@ -66,12 +66,10 @@ class SpeechEncoder(nn.Module):
 
         Raises InputError where they cannot be had (and says how to get them) or are of another network.
         """
-        if config.pretrained is None:
-            raise InputError("the speech configuration names no pretrained weights; they are in the checkpoint")
-        encoder = cls(config)
-        check_architecture(config.pretrained, encoder.network.config)
-        expected = encoder.network.state_dict()
+        check_architecture(config.pretrained, architecture(config))
         found = read_weights(config.pretrained)
+        encoder = cls(config)
+        expected = encoder.network.state_dict()
         wrong = sorted(n for n, w in expected.items() if n not in found or found[n].shape != w.shape)
         if wrong:
             raise InputError(

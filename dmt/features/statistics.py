@@ -28,9 +28,15 @@ BAND_FLOOR = 5.0
 BAND_RANGE = 3.0
 """Normalised bands are cut to +-3, so a clean pause and a faintly noisy one look alike."""
 
-QUIET_WEIGHT = 0.15
-"""Weight of the expected spectrum: half a second of rows at -45 dB of full scale. Speech at an ordinary
-level outweighs it within a few rows; silence does not, and so stays far below the mean."""
+BANDS_BELOW_LEVEL = 30.0
+"""The mean band of speech lies about so many dB below its level (80 bands share the power unevenly)."""
+
+SILENT_AMPLITUDE = 3e-4
+"""Rows fainter than this (-70 dB of full scale) are hardly speech, and weigh even less."""
+
+EXPECTED_WEIGHT = 0.05
+"""Weight of the expected spectrum: one row of ordinary speech. A few rows of speech outweigh it;
+silence never does, and so stays far below the mean."""
 
 
 @dataclass(frozen=True)
@@ -73,42 +79,44 @@ class WaveStatistics:
 class BandStatistics:
     """Weighted mean and spread of every mel band in dB.
 
-    A row weighs as the amplitude of its sound (square root of its power): speech decides, pauses do not,
-    and a change of gain only moves the mean. weight [B, 1], total and squares [B, M], float64.
+    A row weighs as the amplitude of its sound: speech decides, pauses hardly do. The amplitude is the
+    geometric mean over the bands, so a gain or a filter weighs all rows alike and only moves the mean.
+    rows: how many were heard; weight [B, 1], total and squares [B, M] float64; expected: the spectrum [M] in dB,
+    with `spread` dB around it, that counts until enough is heard.
     """
 
+    rows: float
     weight: Tensor
     total: Tensor
     squares: Tensor
+    expected: Tensor
+    spread: float
 
     @classmethod
-    def expecting(cls, spectrum: Tensor, spread: float, batch: int) -> BandStatistics:
-        """Before anything is heard: `spectrum` [M] in dB with `spread` dB around it, worth very little."""
-        mean = spectrum.double().expand(batch, -1)
-        weight = torch.full((batch, 1), QUIET_WEIGHT, dtype=torch.float64, device=spectrum.device)
-        return cls(weight, weight * mean, weight * (mean * mean + spread * spread))
+    def none(cls, batch: int, expected: Tensor, spread: float) -> BandStatistics:
+        """Nothing heard yet."""
+        zeros = torch.zeros(batch, len(expected), dtype=torch.float64, device=expected.device)
+        return cls(0.0, zeros[:, :1], zeros, zeros, expected.double(), spread)
 
-    def including(self, decibels: Tensor, power: Tensor, *, memory: int | None = None) -> BandStatistics:
-        """These statistics and rows `decibels` [B, R, M] of mean square `power` [B, R].
-
-        memory: rows (at full scale the weight of one row is 1) after which the past fades; None: never.
-        """
-        exact = decibels.detach().double()
-        rows = power.detach().double().clamp(min=0).sqrt().unsqueeze(-1)  # [B, R, 1]
-        keep = torch.ones_like(self.weight)
-        if memory is not None:
-            average = rows.mean(1).clamp(min=1e-12)  # [B, 1]: what a row of this piece weighs
-            keep = ((memory - rows.shape[1]) * average / self.weight).clamp(0, 1)
-        return BandStatistics(
-            self.weight * keep + rows.sum(1),
-            self.total * keep + (rows * exact).sum(1),
-            self.squares * keep + (rows * exact * exact).sum(1),
+    def including(self, decibels: Tensor, *, memory: int | None = None) -> BandStatistics:
+        """These statistics and `decibels` [B, R, M]; with `memory`, what is older than so many rows fades."""
+        exact, new = decibels.detach().double(), decibels.shape[1]
+        amplitude = 10 ** ((exact.mean(-1, keepdim=True) + BANDS_BELOW_LEVEL) / 20)  # [B, R, 1]
+        weights = amplitude**3 / (amplitude**2 + SILENT_AMPLITUDE**2)
+        keep = min(1.0, max(0, memory - new) / self.rows) if memory is not None and self.rows else 1.0
+        return replace(
+            self,
+            rows=self.rows * keep + new,
+            weight=self.weight * keep + weights.sum(1),
+            total=self.total * keep + (weights * exact).sum(1),
+            squares=self.squares * keep + (weights * exact * exact).sum(1),
         )
 
     def normalise(self, decibels: Tensor) -> Tensor:
         """`decibels` [B, R, M] minus the mean, over the spread (at least 5 dB), cut to +-3."""
-        mean = self.total / self.weight
-        variance = (self.squares / self.weight - mean * mean).clamp(min=0)
-        scale = variance.sqrt().clamp(min=BAND_FLOOR).reciprocal()
+        weight = self.weight + EXPECTED_WEIGHT
+        mean = (self.total + EXPECTED_WEIGHT * self.expected) / weight
+        squares = self.squares + EXPECTED_WEIGHT * (self.expected**2 + self.spread**2)
+        scale = (squares / weight - mean * mean).clamp(min=BAND_FLOOR**2).rsqrt()
         centred = decibels - mean.to(decibels.dtype).unsqueeze(1)
         return (centred * scale.to(decibels.dtype).unsqueeze(1)).clamp(-BAND_RANGE, BAND_RANGE)

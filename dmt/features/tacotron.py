@@ -22,8 +22,8 @@ from .statistics import BandStatistics
 
 SPECTRUM_POINTS = 1024
 LOWEST_HERTZ, HIGHEST_HERTZ = 60.0, 7600.0
-QUIETEST = 1e-10
-"""Power of a band below which there is silence (-100 dB of full scale)."""
+QUIETEST = 1e-12
+"""Power of a band below which there is silence (-120 dB of full scale; 16 bits reach about as far)."""
 
 EXPECTED_LEVEL, EXPECTED_TILT, EXPECTED_SPREAD = -40.0, -35.0, 10.0
 """Bands of ordinary speech (-25 dB of full scale): dB in the lowest, dB from it to the highest, spread."""
@@ -46,17 +46,16 @@ class LogMel(nn.Module):
         self.register_buffer("bank", bank * scale, persistent=False)
         self.register_buffer("expected", expected, persistent=False)
 
-    def forward(self, wave: Tensor) -> tuple[Tensor, Tensor]:
-        """wave [B, S] -> bands in dB of full scale [B, R, M] and the mean square of each row [B, R]."""
+    def forward(self, wave: Tensor) -> Tensor:
+        """wave [B, S] -> bands in dB of full scale [B, R, M]."""
         frames = wave.unfold(-1, RECEPTIVE_SAMPLES, SAMPLES_PER_ROW)
         frames = (frames - frames.mean(-1, keepdim=True)) * self.window  # [B, R, 400]
         spectrum = torch.fft.rfft(frames, SPECTRUM_POINTS).abs().square()  # [B, R, 513]
-        decibels = 10 * torch.log10(spectrum @ self.bank + QUIETEST)
-        return decibels, frames.square().sum(-1) / self.window.square().sum()
+        return 10 * torch.log10(spectrum @ self.bank + QUIETEST)
 
     def nothing_heard(self, batch: int) -> BandStatistics:
         """Statistics before the first row."""
-        return BandStatistics.expecting(self.expected, EXPECTED_SPREAD, batch)
+        return BandStatistics.none(batch, self.expected, EXPECTED_SPREAD)
 
 
 class ConvolutionBank(nn.Module):
@@ -105,12 +104,11 @@ class TacotronEncoder(nn.Module):
         """Statistics of every band over `past` and the rows of `wave` [B, S]; memory in rows."""
         past = past or self.mel.nothing_heard(wave.shape[0])
         with torch.no_grad():
-            return past.including(*self.mel(wave), memory=memory)
+            return past.including(self.mel(wave), memory=memory)
 
     def encode(self, wave: Tensor, statistics: BandStatistics) -> Tensor:
         """wave [B, S] -> [B, R, D] with the bands normalised by `statistics`."""
-        decibels, _ = self.mel(wave)
-        return self._states(self.from_mel(statistics.normalise(decibels)))
+        return self._states(self.from_mel(statistics.normalise(self.mel(wave))))
 
     def read(self, characters: Sequence[tuple[str, CharacterSpan]], rows: int) -> Tensor:
         """Text and where each character is heard -> [rows, D]; zeros in pauses.

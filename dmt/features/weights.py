@@ -38,9 +38,9 @@ ARCHITECTURE_FIELDS = (
 """What must agree for the weights to mean the same."""
 
 
-def check_architecture(source: str, expected: Wav2Vec2Config) -> None:
+def check_architecture(source: str | None, expected: Wav2Vec2Config) -> None:
     """Raises InputError naming the settings in which `source` (its config.json) is another network."""
-    if Path(source).is_file():
+    if Path(_named(source)).is_file():
         return  # a bare weight file has no settings; names and shapes are checked when it is loaded
     found = Wav2Vec2Config.from_dict(read_json(source, "config.json"))
     differing = [
@@ -52,13 +52,13 @@ def check_architecture(source: str, expected: Wav2Vec2Config) -> None:
         raise InputError(f"the weights in {source} are of another network: {', '.join(differing)}")
 
 
-def read_weights(source: str) -> dict[str, Tensor]:
+def read_weights(source: str | None) -> dict[str, Tensor]:
     """All weights of `source`, named as in transformers' Wav2Vec2Model (a `wav2vec2.` prefix removed,
     older names of the weight-normalised convolution mapped to today's).
 
     Raises InputError where they cannot be had.
     """
-    path = Path(source) if Path(source).is_file() else _first_of(source, WEIGHT_FILES)
+    path = Path(_named(source)) if Path(_named(source)).is_file() else _first_of(source, WEIGHT_FILES)
     try:
         if path.suffix == ".safetensors":
             weights = load_file(path)
@@ -69,18 +69,26 @@ def read_weights(source: str) -> dict[str, Tensor]:
     return {_today(name): value for name, value in weights.items()}
 
 
-def read_json(source: str, name: str) -> dict[str, Any]:
+def read_json(source: str | None, name: str) -> dict[str, Any]:
     """A settings file of `source`. Raises InputError where it cannot be had."""
-    path = _first_of(source, (name,))
+    path = _first_of(_named(source), (name,))
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not readable JSON ({error}); download it again") from None
 
 
+def _named(source: str | None) -> str:
+    if source is None:
+        raise InputError("the speech configuration names no pretrained weights; they are in the checkpoint")
+    return source
+
+
 def _first_of(source: str, names: tuple[str, ...]) -> Path:
     """The first file of `names` that the folder or hub repository `source` has."""
     folder = Path(source)
+    if folder.is_file():
+        raise InputError(f"{source} is a single file without {' or '.join(names)}; give the model's folder")
     if folder.is_dir():
         for name in names:
             if (folder / name).is_file():
