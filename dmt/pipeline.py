@@ -76,7 +76,7 @@ class Pipeline:
         audio: any sound or video file; image: a picture with a face, None for the bundled
         portrait; options: the fields of `Options`. All input is checked before this returns: InputError.
         """
-        scene = prepare(audio, image, Options(**options))
+        scene = self._scene(audio, image, Options(**options))
         return (frame for block in self._blocks(scene, Stopwatch(self.device)) for frame in block)
 
     def generate(
@@ -99,7 +99,9 @@ class Pipeline:
             torch.cuda.reset_peak_memory_stats(self.device)
         clock = Stopwatch(self.device)
         with clock.stage("audio"):
-            scene = prepare(audio, image, Options(**options))
+            scene = self._scene(audio, image, Options(**options))
+            if report is not None:
+                report("audio", scene.sound.samples, scene.sound.samples)
         self._write(scene, target, clock, report)
         gpu = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
         return Result(
@@ -112,6 +114,10 @@ class Pipeline:
             peak_gpu_memory=gpu,
             notes=scene.notes,
         )
+
+    def _scene(self, audio: FilePath, image: FilePath | None, options: Options) -> Scene:
+        self.model.schedule.times(options.steps)  # says which numbers of steps there are
+        return prepare(audio, image, options)
 
     def _write(self, scene: Scene, target: Path, clock: Stopwatch, report: Report | None) -> None:
         height, width = scene.portrait.image.shape[:2]

@@ -69,7 +69,7 @@ class Scene:
 
 def prepare(audio: FilePath, image: FilePath | None, options: Options) -> Scene:
     """Read and check all input. Raises InputError, with one sentence, for whatever is wrong first."""
-    check(options)
+    _check(options)
     sound = media.check_audio(audio)
     style = load_style(options.style, options.intensity)
     pose_source(options)  # a wrong file is found now, not after the features
@@ -88,7 +88,7 @@ def asset(name: str) -> Path:
     return path
 
 
-def check(options: Options) -> None:
+def _check(options: Options) -> None:
     """The ranges of the numbers; InputError names the first that is outside."""
     if not 0 <= options.seed < 2**60:
         raise InputError(f"seed must lie in 0 .. 2^60 - 1, got {options.seed}")
@@ -96,8 +96,6 @@ def check(options: Options) -> None:
         raise InputError(f"size must lie in 64 .. 2048 pixels, got {options.size}")
     if not 0 <= options.guidance <= 20:
         raise InputError(f"guidance must lie in 0 .. 20 (1: none), got {options.guidance}")
-    if not 1 <= options.steps <= 1000:
-        raise InputError(f"steps must lie in 1 .. 1000, got {options.steps}")
 
 
 def _portrait(image: FilePath | None, options: Options) -> Portrait:

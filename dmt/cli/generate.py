@@ -72,9 +72,6 @@ def demo(
 def _run(
     audio: Path, image: Path | None, output: Path, checkpoint: Path | None, device: str, options: dict[str, object]
 ) -> None:
-    from ..scene import Options, check
-
-    check(Options(**options))  # before the seconds that importing torch's friends takes
     from ..pipeline import load
     from .report import progress, show_result
 
