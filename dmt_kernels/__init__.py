@@ -3,9 +3,21 @@
 from .backends import backends, load
 from .masked import Masked, advance, ema_state
 from .ops.mask_bits import pack_mask, unpack_mask
+from .ops.masked_linear import masked_linear
+from .ops.sparse_linear import sparse_linear
 from .ops.threshold_ema import threshold_ema
 
 load()
 del load
 
-__all__ = ["Masked", "advance", "backends", "ema_state", "pack_mask", "threshold_ema", "unpack_mask"]
+__all__ = [
+    "Masked",
+    "advance",
+    "backends",
+    "ema_state",
+    "masked_linear",
+    "pack_mask",
+    "sparse_linear",
+    "threshold_ema",
+    "unpack_mask",
+]

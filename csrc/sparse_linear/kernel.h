@@ -305,8 +305,8 @@ void grad_input(const GradInput& g) {
 
 template <class S>
 constexpr Steps kSteps = {
-    kBlock<Sum<S>>,   sizeof(Sum<S>), pack_transposed<S>, pack_straight<S>,         transpose_in<S>, transpose_out<S>,
-    transpose_bits,   accumulate<S, S>, accumulate<S, Sum<S>>, grad_input<S>, apply_mask<S>,
+    kBlock<Sum<S>>, sizeof(Sum<S>),   pack_transposed<S>,    pack_straight<S>, transpose_in<S>, transpose_out<S>,
+    transpose_bits, accumulate<S, S>, accumulate<S, Sum<S>>, grad_input<S>,    apply_mask<S>,
 };
 
 inline const Steps* steps_of(Dtype dtype) {

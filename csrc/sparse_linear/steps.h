@@ -12,41 +12,41 @@ enum class Dtype { kFloat, kDouble, kBfloat16, kHalf };
 
 // One step of `accumulate`: rows [begin, end) x one block of outputs x words [word_begin, word_end).
 struct Accumulate {
-  const uint64_t* bits;    // [rows][bits_stride]
-  int64_t bits_stride;     // words
-  const void* x;           // [rows][x_stride], dtype of the operand, or of the sums if `x_is_packed`
-  int64_t x_stride;        // elements
-  const void* packed;      // this block: [64 * words][block], of sums
-  void* sums;              // [end - begin][block]; where sums stay between calls
-  const void* bias;        // [outputs] or null; added by the first call
-  void* y;                 // [rows][y_stride] at this block's first output, or null: leave the result in `sums`
+  const uint64_t* bits;  // [rows][bits_stride]
+  int64_t bits_stride;   // words
+  const void* x;         // [rows][x_stride], dtype of the operand, or of the sums if `x_is_packed`
+  int64_t x_stride;      // elements
+  const void* packed;    // this block: [64 * words][block], of sums
+  void* sums;            // [end - begin][block]; where sums stay between calls
+  const void* bias;      // [outputs] or null; added by the first call
+  void* y;               // [rows][y_stride] at this block's first output, or null: leave the result in `sums`
   int64_t y_stride;
   int64_t begin, end;
   int64_t word_begin, word_end;
-  int64_t columns;         // of x; bits behind the last column are ignored
-  int64_t outputs;         // in this block, at most `block`
-  bool first, last;        // first: sums start at the bias; last: the result goes to y
+  int64_t columns;   // of x; bits behind the last column are ignored
+  int64_t outputs;   // in this block, at most `block`
+  bool first, last;  // first: sums start at the bias; last: the result goes to y
 };
 
 // dX for rows [begin, end), all columns.
 struct GradInput {
   const uint64_t* bits;
   int64_t bits_stride;
-  const void* grad;        // [rows][grad_stride], dtype of the operand
+  const void* grad;  // [rows][grad_stride], dtype of the operand
   int64_t grad_stride;
-  const void* packed;      // [blocks][columns][block], of sums
-  void* grad_x;            // [rows][grad_x_stride]
+  const void* packed;  // [blocks][columns][block], of sums
+  void* grad_x;        // [rows][grad_x_stride]
   int64_t grad_x_stride;
   int64_t begin, end;
   int64_t columns, outputs;
-  void* scratch;           // [blocks][kGradRows][block] of sums: a place to pack dY; null: read dY where it is,
-                           // which takes whole blocks of outputs in the dtype of the sums
+  void* scratch;  // [blocks][kGradRows][block] of sums: a place to pack dY; null: read dY where it is,
+                  // which takes whole blocks of outputs in the dtype of the sums
 };
 constexpr int64_t kGradRows = 256;  // rows that grad_input handles at a time
 
 struct Steps {
-  int64_t block;       // outputs of one block
-  int64_t sum_bytes;   // of one sum: 4 or 8
+  int64_t block;      // outputs of one block
+  int64_t sum_bytes;  // of one sum: 4 or 8
   // [rows <= block][columns] (stride) -> [columns][block], zero behind `rows`.
   void (*pack_transposed)(const void* source, int64_t stride, int64_t rows, int64_t columns, void* packed);
   // [rows][columns <= block] (stride) -> [rows][block], zero behind `columns`.

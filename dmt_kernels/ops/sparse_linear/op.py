@@ -1,12 +1,212 @@
-"""The sparse-gradient matrix product: public function."""
+"""`sparse_linear`: public function, schemas, fake kernels, autograd. The meaning is in reference.py."""
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ...registry import LIBRARY, NAMESPACE, define
+from ..mask_bits import words
 from . import reference
 
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+STRUCTURES = ("element", "column", "row", "tile")
+ROUTES = ("auto", "dense", "sparse")
 
-def sparse_linear(x: Tensor, bits: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """y = where(mask, x, 0) @ weight.T + bias; see `reference` for its meaning."""
-    return reference.sparse_linear(x, bits, weight, bias)
+
+def sparse_linear(
+    x: Tensor,
+    bits: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    structure: str = "element",
+    impl: str = "auto",
+) -> Tensor:
+    """y = where(mask, x, 0) @ weight.T + bias, skipping what the mask zeroes, in the gradients too.
+
+    x: [..., K], float32, bfloat16, float16 or (CPU) float64, any strides, may be empty.
+    bits: int64 [..., ceil(K / 64)], the mask of x as `pack_mask` or `threshold_ema` makes it, same leading sizes as x.
+    weight: [N, K], bias: [N] or None, in the dtype of x. Sums are taken in float32 (float64 for float64).
+    structure: what is known of the mask, which the caller answers for. "element": nothing. "column": all rows have
+        the same bits. "row": a row is live or dead as a whole. "tile": each square of 64 rows (flattened) and 64
+        columns is live or dead as a whole.
+    impl: "sparse" skips dead elements; "dense" masks x and multiplies in full; "auto" takes the faster. On the CPU
+        auto counts the live bits; on a GPU it goes by shape, type and structure alone, and never waits for the device.
+    Returns y [..., N].
+
+    Gradients: dX is computed where the mask is 1 and is an exact 0 elsewhere; dW only from live values; nothing for an
+    input that needs none. Differentiable any number of times. Under autocast the operands are cast to its dtype.
+
+    A NaN or an infinity of x under a 0 of the mask reaches neither y nor dW. One in weight or in the incoming
+    gradient may or may not reach the results where it would be multiplied with a masked 0.
+
+    Raises TypeError for a dtype and ValueError for a shape, a device or a name that does not fit.
+    """
+    x, weight, bias = operands(x, weight, bias)
+    check(x, bits, weight, bias)
+    kind = _index(structure, "structure", STRUCTURES)
+    return torch.ops.dmt_kernels.sparse_linear(x, bits, weight, bias, kind, route_of(impl))
+
+
+def operands(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """x, weight and bias in the dtype of autocast where it is on; float64 stays."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
+        return x, weight, bias
+    dtype = torch.get_autocast_dtype(device)
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
+def route_of(impl: str) -> int:
+    """The number by which the compiled operators know `impl`."""
+    return _index(impl, "impl", ROUTES)
+
+
+def _index(value: str, name: str, names: tuple[str, ...]) -> int:
+    if value not in names:
+        raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}")
+    return names.index(value)
+
+
+def check(x: Tensor, bits: Tensor | None, weight: Tensor, bias: Tensor | None) -> None:
+    """One clear error for tensors that do not fit one another; bits are None where they are yet to be made."""
+    if x.dtype not in DTYPES:
+        raise TypeError(f"expected x in float32, bfloat16, float16 or float64, got {x.dtype}")
+    values = [t for t in (x, weight, bias) if t is not None]
+    if any(t.dtype != x.dtype for t in values):
+        raise TypeError(f"x, weight and bias must share a dtype, got {', '.join(str(t.dtype) for t in values)}")
+    given = values if bits is None else [*values, bits]
+    if any(t.device != x.device for t in given):
+        raise ValueError(f"x, weight, bias and bits must share a device, got {', '.join(str(t.device) for t in given)}")
+    if x.dim() == 0:
+        raise ValueError("expected x [..., K], got a tensor without dimensions")
+    width = x.shape[-1]
+    if weight.dim() != 2 or weight.shape[1] != width:
+        raise ValueError(f"weight must be [N, {width}] to fit x, got {list(weight.shape)}")
+    if bias is not None and (bias.dim() != 1 or bias.shape[0] != weight.shape[0]):
+        raise ValueError(f"bias must be [{weight.shape[0]}] to fit weight, got {list(bias.shape)}")
+    if bits is not None:
+        check_bits(bits, x, width)
+
+
+def check_bits(bits: Tensor, rows: Tensor, width: int) -> None:
+    """bits [..., words(width)] with the leading sizes of `rows`."""
+    if bits.dtype != torch.int64:
+        raise TypeError(f"bits must be int64 words from pack_mask, got {bits.dtype}")
+    expected = [*rows.shape[:-1], words(width)]
+    if list(bits.shape) != expected:
+        raise ValueError(f"bits must be {expected}, a word per 64 columns, got {list(bits.shape)}")
+
+
+# ---- operators; structure and route are places in STRUCTURES and ROUTES, which the reference has no use for ----
+
+
+def _forward(x, bits, weight, bias, structure, route):
+    check(x, bits, weight, bias)
+    with torch.autocast(x.device.type, enabled=False):
+        return reference.sparse_linear(x, bits, weight, bias)
+
+
+def _grad_input(grad, bits, weight, structure, route):
+    with torch.autocast(grad.device.type, enabled=False):
+        return reference.grad_input(grad, bits, weight)
+
+
+def _grad_weight(grad, x, bits, structure, route):
+    with torch.autocast(x.device.type, enabled=False):
+        return reference.grad_weight(grad, x, bits)
+
+
+def _fake_forward(x, bits, weight, bias, structure, route):
+    check(x, bits, weight, bias)
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+def _fake_grad_input(grad, bits, weight, structure, route):
+    return grad.new_empty((*grad.shape[:-1], weight.shape[1]))
+
+
+def _fake_grad_weight(grad, x, bits, structure, route):
+    return grad.new_empty((grad.shape[-1], x.shape[-1]))
+
+
+def _save_forward(ctx, inputs, output):
+    x, bits, weight, _, ctx.structure, ctx.route = inputs
+    need_x, _, need_weight, *_ = ctx.needs_input_grad
+    ctx.save_for_backward(x if need_weight else None, bits, weight if need_x else None)
+
+
+def _differentiate_forward(ctx, grad):
+    x, bits, weight = ctx.saved_tensors
+    how = ctx.structure, ctx.route
+    need_x, _, need_weight, need_bias, *_ = ctx.needs_input_grad
+    ops = torch.ops.dmt_kernels
+    grad_x = ops.sparse_linear_grad_input(grad, bits, weight, *how) if need_x else None
+    grad_weight = ops.sparse_linear_grad_weight(grad, x, bits, *how) if need_weight else None
+    grad_bias = reference.rows(grad).sum(0) if need_bias else None
+    return grad_x, None, grad_weight, grad_bias, None, None
+
+
+def _save_grad_input(ctx, inputs, output):
+    grad, bits, weight, ctx.structure, ctx.route = inputs
+    ctx.save_for_backward(grad, bits, weight)
+
+
+def _differentiate_grad_input(ctx, outer):
+    grad, bits, weight = ctx.saved_tensors
+    how = ctx.structure, ctx.route
+    ops = torch.ops.dmt_kernels
+    grad_grad = ops.sparse_linear(outer, bits, weight, None, *how) if ctx.needs_input_grad[0] else None
+    grad_weight = ops.sparse_linear_grad_weight(grad, outer, bits, *how) if ctx.needs_input_grad[2] else None
+    return grad_grad, None, grad_weight, None, None
+
+
+def _save_grad_weight(ctx, inputs, output):
+    grad, x, bits, ctx.structure, ctx.route = inputs
+    ctx.save_for_backward(grad, x, bits)
+
+
+def _differentiate_grad_weight(ctx, outer):
+    grad, x, bits = ctx.saved_tensors
+    how = ctx.structure, ctx.route
+    ops = torch.ops.dmt_kernels
+    grad_grad = ops.sparse_linear(x, bits, outer, None, *how) if ctx.needs_input_grad[0] else None
+    grad_x = ops.sparse_linear_grad_input(grad, bits, outer, *how) if ctx.needs_input_grad[1] else None
+    return grad_grad, grad_x, None, None, None
+
+
+def _dense_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x [M, K] @ weight [N, K].T + bias by oneDNN, which the compiled CPU kernels cannot reach by themselves."""
+    if torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return F.linear(x, weight, bias)
+
+
+define(
+    "sparse_linear(Tensor x, Tensor bits, Tensor weight, Tensor? bias, int structure, int route) -> Tensor",
+    _forward,
+    _fake_forward,
+)
+define(
+    "sparse_linear_grad_input(Tensor grad, Tensor bits, Tensor weight, int structure, int route) -> Tensor",
+    _grad_input,
+    _fake_grad_input,
+)
+define(
+    "sparse_linear_grad_weight(Tensor grad, Tensor x, Tensor bits, int structure, int route) -> Tensor",
+    _grad_weight,
+    _fake_grad_weight,
+)
+define(
+    "dense_linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor",
+    _dense_linear,
+    lambda x, weight, bias: x.new_empty((x.shape[0], weight.shape[0])),
+)
+for _name, _save, _differentiate in (
+    ("sparse_linear", _save_forward, _differentiate_forward),
+    ("sparse_linear_grad_input", _save_grad_input, _differentiate_grad_input),
+    ("sparse_linear_grad_weight", _save_grad_weight, _differentiate_grad_weight),
+):
+    torch.library.register_autograd(f"{NAMESPACE}::{_name}", _differentiate, setup_context=_save, lib=LIBRARY)

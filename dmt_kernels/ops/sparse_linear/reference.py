@@ -13,6 +13,8 @@ linear in each operand and their gradients are those same three products, so eve
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -47,6 +49,9 @@ def grad_input(grad: Tensor, bits: Tensor, weight: Tensor) -> Tensor:
 def grad_weight(grad: Tensor, x: Tensor, bits: Tensor) -> Tensor:
     """dW [N, K] from dY [..., N] and x [..., K]."""
     wide = work_dtype(grad.dtype)
-    rows = grad.reshape(-1, grad.shape[-1]).to(wide)
-    live = masked(x, bits).reshape(-1, x.shape[-1]).to(wide)
-    return (rows.t() @ live).to(grad.dtype)
+    return (rows(grad).to(wide).t() @ rows(masked(x, bits)).to(wide)).to(grad.dtype)
+
+
+def rows(t: Tensor) -> Tensor:
+    """[..., D] -> [R, D]; the row count is spelled out, so that D may be 0."""
+    return t.reshape(math.prod(t.shape[:-1]), t.shape[-1])

@@ -1,0 +1,382 @@
+// The sparse-gradient matrix product on the CPU: checks, the choice between sparse and dense, threads.
+//
+//   y = where(mask, x, 0) W^T + b      dX = where(mask, dY W, 0)      dW = dY^T where(mask, x, 0)
+//
+// y and dW are sums over live elements (x[m, k] times a packed row of weights or of dY), dX samples its products at
+// live elements. Each output is summed by one thread in an order that does not depend on how many there are.
+#include <algorithm>
+#include <optional>
+#include <string>
+
+#include "../common.h"
+#include "choice.h"
+#include "steps.h"
+
+namespace dmt::sparse_linear {
+namespace {
+
+CallCounter forward_calls("sparse_linear");
+CallCounter grad_input_calls("sparse_linear_grad_input");
+CallCounter grad_weight_calls("sparse_linear_grad_weight");
+CallCounter dense_calls("sparse_linear_dense");
+
+constexpr int64_t kRows = 256;  // rows of x or dY that one thread works on at a time: their sums fit L2
+
+const Steps& steps_for(ScalarType type) {
+  const Dtype dtype = type == ScalarType::Float      ? Dtype::kFloat
+                      : type == ScalarType::Double   ? Dtype::kDouble
+                      : type == ScalarType::BFloat16 ? Dtype::kBfloat16
+                                                     : Dtype::kHalf;
+#if defined(__x86_64__)
+  if (isa() == Isa::avx512) return *avx512_steps(dtype);
+  if (isa() == Isa::avx2) return *avx2_steps(dtype);
+#endif
+  return *portable_steps(dtype);
+}
+
+// ---- operands as matrices ----
+
+// A tensor seen as [rows][columns] with unit stride along columns; `owner` keeps the memory.
+struct Matrix {
+  Tensor owner;
+  int64_t rows, columns, stride;
+  char* data;
+
+  template <class T = char>
+  T* at(int64_t row, int64_t column, int64_t bytes) const {
+    return reinterpret_cast<T*>(data + (row * stride + column) * bytes);
+  }
+  const uint64_t* words() const { return reinterpret_cast<const uint64_t*>(data); }
+};
+
+Matrix matrix(const Tensor& t) {
+  const auto sizes = t.sizes();
+  const int64_t dims = t.dim(), columns = sizes[dims - 1];
+  int64_t rows = 1;
+  for (int64_t d = 0; d + 1 < dims; ++d) rows *= sizes[d];
+  if (dims == 2 && (t.stride(1) == 1 || columns <= 1))
+    return {t, rows, columns, t.stride(0), static_cast<char*>(t.data_ptr())};
+  const Tensor dense = t.is_contiguous() ? t : torch::stable::contiguous(t);
+  return {dense, rows, columns, columns, static_cast<char*>(dense.data_ptr())};
+}
+
+Tensor buffer(int64_t elements, int64_t bytes, const Tensor& like) {
+  return empty({std::max<int64_t>(elements, 1)}, bytes == 8 ? ScalarType::Double : ScalarType::Float, like);
+}
+
+// ---- checks ----
+
+std::string shape(const Tensor& t) {
+  std::string text = "[";
+  for (int64_t d = 0; d < t.dim(); ++d) text += (d ? ", " : "") + std::to_string(t.size(d));
+  return text + "]";
+}
+
+void check_values(const char* name, const Tensor& t, const Tensor& like) {
+  STD_TORCH_CHECK(t.is_cpu(), "sparse_linear: ", name, " must be on the CPU, as the other operands are");
+  STD_TORCH_CHECK(t.scalar_type() == like.scalar_type(), "sparse_linear: ", name,
+                  " must have the dtype of the other operands");
+}
+
+void check_type(const Tensor& t) {
+  const ScalarType type = t.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16 ||
+                      type == ScalarType::Half,
+                  "sparse_linear: expected float32, float64, bfloat16 or float16 operands");
+}
+
+// bits belong to rows shaped as those of `rows`, `columns` wide.
+void check_bits(const Tensor& bits, const Tensor& rows, int64_t columns) {
+  STD_TORCH_CHECK(bits.is_cpu(), "sparse_linear: bits must be on the CPU, as the other operands are");
+  STD_TORCH_CHECK(bits.scalar_type() == ScalarType::Long, "sparse_linear: bits must be int64");
+  bool same = bits.dim() == rows.dim() && bits.size(bits.dim() - 1) == dmt::words(columns);
+  for (int64_t d = 0; same && d + 1 < rows.dim(); ++d) same = bits.size(d) == rows.size(d);
+  STD_TORCH_CHECK(same, "sparse_linear: bits must hold one bit per column, 64 a word: expected the leading sizes of ",
+                  shape(rows), " and ", dmt::words(columns), " words, got ", shape(bits));
+}
+
+void check_matrix(const char* name, const Tensor& t, int64_t columns, const Tensor& other) {
+  STD_TORCH_CHECK(t.dim() == 2, "sparse_linear: ", name, " must have 2 dimensions, got ", shape(t));
+  STD_TORCH_CHECK(columns < 0 || t.size(1) == columns, "sparse_linear: ", name, " ", shape(t),
+                  " does not fit the width of ", shape(other));
+}
+
+// ---- choice ----
+
+int64_t count_live(const Matrix& bits, int64_t columns) {
+  int64_t live = 0;
+  const uint64_t tail = columns % 64 ? (uint64_t{1} << columns % 64) - 1 : ~uint64_t{0};
+  for (int64_t r = 0; r < bits.rows; ++r) {
+    const uint64_t* row = bits.words() + r * bits.stride;
+    for (int64_t w = 0; w + 1 < bits.columns; ++w) live += __builtin_popcountll(row[w]);
+    if (bits.columns) live += __builtin_popcountll(row[bits.columns - 1] & tail);
+  }
+  return live;
+}
+
+double live_share(const Matrix& bits, int64_t columns) {
+  const int64_t all = bits.rows * columns;
+  return all ? static_cast<double>(count_live(bits, columns)) / static_cast<double>(all) : 0.0;
+}
+
+// ---- the dense path ----
+
+Tensor masked_copy(const Steps& steps, const Matrix& x, const Matrix& bits, ScalarType type) {
+  Tensor out = empty({x.rows, x.columns}, type, x.owner);
+  const int64_t bytes = out.element_size();
+  char* to = static_cast<char*>(out.data_ptr());
+  torch::stable::parallel_for(0, x.rows, 64, [&](int64_t begin, int64_t end) {
+    steps.apply_mask(x.at(begin, 0, bytes), x.stride, bits.words() + begin * bits.stride, bits.stride, end - begin,
+                     x.columns, to + begin * x.columns * bytes, x.columns);
+  });
+  return out;
+}
+
+// [M, K] x [N, K] -> [M, N], by whichever library is fastest (`dense_linear` in Python, where oneDNN can be reached).
+Tensor dense_product(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
+  dense_calls.add();
+  const ScalarType type = left.scalar_type();
+  const bool small = left.size(0) * left.size(1) * right.size(0) < kSmallProduct;
+  using torch::stable::detail::from;
+  if (type == ScalarType::Float && !small) {
+    StableIValue stack[3] = {from(left), from(right), from(bias)};
+    TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("dmt_kernels::dense_linear", "", stack, TORCH_ABI_VERSION));
+    return torch::stable::detail::to<Tensor>(stack[0]);
+  }
+  // The form with `out`, which autocast leaves alone.
+  StableIValue stack[4] = {from(left), from(right), from(bias), from(empty({left.size(0), right.size(0)}, type, left))};
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::linear", "out", stack, TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+std::vector<int64_t> with_width(const Tensor& t, int64_t width) {
+  std::vector<int64_t> sizes(t.sizes().begin(), t.sizes().end());
+  sizes.back() = width;
+  return sizes;
+}
+
+Tensor flat(const Tensor& t, const Matrix& m) { return torch::stable::reshape(t, {m.rows, m.columns}); }
+
+// ---- y ----
+
+// Every block of the weight [N, K] as [K][block].
+Tensor pack_weight(const Steps& steps, const Matrix& weight, ScalarType type) {
+  const int64_t bytes = type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2;
+  const int64_t outputs = weight.rows, columns = weight.columns, block = steps.block;
+  const int64_t blocks = (outputs + block - 1) / block, chunk = 128, chunks = (columns + chunk - 1) / chunk;
+  const Tensor packed = buffer(blocks * columns * block, steps.sum_bytes, weight.owner);
+  char* to = static_cast<char*>(packed.data_ptr());
+  torch::stable::parallel_for(0, blocks * chunks, 2, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t b = i / chunks, c = i % chunks * chunk;
+      steps.pack_transposed(weight.at(b * block, c, bytes), weight.stride, std::min(block, outputs - b * block),
+                            std::min(chunk, columns - c), to + (b * columns + c) * block * steps.sum_bytes);
+    }
+  });
+  return packed;
+}
+
+void forward_tiles(const Steps& steps, const Matrix& x, const Matrix& bits, const Matrix& weight, const void* bias,
+                   ScalarType type, int64_t words_at_once, Matrix& y) {
+  const int64_t bytes = y.owner.element_size(), block = steps.block, outputs = weight.rows;
+  const int64_t blocks = (outputs + block - 1) / block, tiles = (x.rows + kRows - 1) / kRows;
+  const Tensor packed = pack_weight(steps, weight, type);
+  const char* from = static_cast<const char*>(packed.data_ptr());
+  torch::stable::parallel_for(0, tiles * blocks, 1, [&](int64_t begin, int64_t end) {
+    alignas(64) char sums[kRows * 128 * sizeof(float)];
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t tile = i / blocks, b = i % blocks;
+      Accumulate a{};
+      a.bits = bits.words(), a.bits_stride = bits.stride;
+      a.x = x.data, a.x_stride = x.stride;
+      a.packed = from + b * x.columns * block * steps.sum_bytes;
+      a.sums = sums;
+      a.bias = bias ? static_cast<const char*>(bias) + b * block * bytes : nullptr;
+      a.y = y.at(0, b * block, bytes), a.y_stride = y.stride;
+      a.begin = tile * kRows, a.end = std::min(x.rows, a.begin + kRows);
+      a.columns = x.columns, a.outputs = std::min(block, outputs - b * block);
+      for (int64_t w = 0; w == 0 || w < bits.columns; w += words_at_once) {
+        a.word_begin = w, a.word_end = std::min(bits.columns, w + words_at_once);
+        a.first = w == 0, a.last = a.word_end == bits.columns;
+        steps.accumulate(a);
+      }
+    }
+  });
+}
+
+Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias, int64_t structure, int64_t route) {
+  forward_calls.add();
+  check_type(x);
+  check_values("x", x, x);
+  check_values("weight", weight, x);
+  STD_TORCH_CHECK(x.dim() >= 1, "sparse_linear: x must have at least 1 dimension");
+  check_matrix("weight", weight, x.size(x.dim() - 1), x);
+  check_bits(bits, x, x.size(x.dim() - 1));
+  if (bias) {
+    check_values("bias", *bias, x);
+    STD_TORCH_CHECK(bias->dim() == 1 && bias->size(0) == weight.size(0),
+                    "sparse_linear: bias must have one value per row of weight ", shape(weight), ", got ",
+                    shape(*bias));
+  }
+  const ScalarType type = x.scalar_type();
+  const Steps& steps = steps_for(type);
+  const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
+  const double live = live_share(bm, xm.columns);
+  if (goes_dense(route, structure, Product::kForward, type, xm.rows, xm.columns, wm.rows, live)) {
+    const Tensor y = dense_product(masked_copy(steps, xm, bm, type), weight, bias);
+    if (x.dim() == 2) return y;
+    return torch::stable::reshape(y, with_width(x, wm.rows));
+  }
+  Tensor y = empty_with_width(x, wm.rows, type);
+  Matrix ym{y, xm.rows, wm.rows, wm.rows, static_cast<char*>(y.data_ptr())};
+  const std::optional<Tensor> b = bias ? std::optional<Tensor>(torch::stable::contiguous(*bias)) : std::nullopt;
+  forward_tiles(steps, xm, bm, wm, b ? b->data_ptr() : nullptr, type, words_at_once(live), ym);
+  return y;
+}
+
+// ---- dX ----
+
+Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t structure, int64_t route) {
+  grad_input_calls.add();
+  check_type(grad);
+  check_values("grad", grad, grad);
+  check_values("weight", weight, grad);
+  STD_TORCH_CHECK(grad.dim() >= 1, "sparse_linear: grad must have at least 1 dimension");
+  check_matrix("weight", weight, -1, grad);
+  STD_TORCH_CHECK(weight.size(0) == grad.size(grad.dim() - 1), "sparse_linear: weight ", shape(weight),
+                  " does not fit the width of grad ", shape(grad));
+  check_bits(bits, grad, weight.size(1));
+  const ScalarType type = grad.scalar_type();
+  const Steps& steps = steps_for(type);
+  const Matrix gm = matrix(grad), bm = matrix(bits), wm = matrix(weight);
+  const int64_t columns = wm.columns, outputs = wm.rows, block = steps.block;
+  if (outputs == 0) return torch::stable::new_zeros(grad, with_width(grad, columns));
+  Tensor out = empty_with_width(grad, columns, type);
+  const Matrix om{out, gm.rows, columns, columns, static_cast<char*>(out.data_ptr())};
+  const int64_t bytes = out.element_size();
+  if (goes_dense(route, structure, Product::kGradInput, type, gm.rows, columns, outputs, live_share(bm, columns))) {
+    const Matrix full = matrix(dense_product(flat(grad, gm), torch::stable::transpose(weight, 0, 1), std::nullopt));
+    torch::stable::parallel_for(0, gm.rows, 64, [&](int64_t begin, int64_t end) {
+      steps.apply_mask(full.at(begin, 0, bytes), full.stride, bm.words() + begin * bm.stride, bm.stride, end - begin,
+                       columns, om.at(begin, 0, bytes), om.stride);
+    });
+    return out;
+  }
+  const Tensor packed = pack_weight(steps, wm, type);
+  const int64_t blocks = (outputs + block - 1) / block;
+  const bool in_place = bytes == steps.sum_bytes && outputs % block == 0;
+  torch::stable::parallel_for(0, (gm.rows + kGradRows - 1) / kGradRows, 1, [&](int64_t begin, int64_t end) {
+    std::optional<Tensor> scratch;
+    if (!in_place) scratch = buffer(blocks * kGradRows * block, steps.sum_bytes, out);
+    GradInput g{};
+    g.bits = bm.words(), g.bits_stride = bm.stride;
+    g.grad = gm.data, g.grad_stride = gm.stride;
+    g.packed = packed.data_ptr();
+    g.grad_x = om.data, g.grad_x_stride = om.stride;
+    g.begin = begin * kGradRows, g.end = std::min(gm.rows, end * kGradRows);
+    g.columns = columns, g.outputs = outputs;
+    g.scratch = scratch ? scratch->data_ptr() : nullptr;
+    steps.grad_input(g);
+  });
+  return out;
+}
+
+// ---- dW ----
+
+// One chunk of rows of dY and x, laid out for `accumulate`: x and the mask transposed, dY in blocks.
+struct Chunk {
+  Tensor grad, x, bits;  // sums [blocks][kRows][block], sums [columns][kRows], words [columns][kRows / 64]
+};
+
+void load_chunk(const Steps& steps, const Matrix& grad, const Matrix& x, const Matrix& bits, int64_t row, int64_t rows,
+                Chunk& chunk) {
+  const int64_t bytes = x.owner.element_size(), block = steps.block, sum = steps.sum_bytes;
+  const int64_t blocks = (grad.columns + block - 1) / block, words = bits.columns;
+  char* g = static_cast<char*>(chunk.grad.data_ptr());
+  char* t = static_cast<char*>(chunk.x.data_ptr());
+  uint64_t* b = static_cast<uint64_t*>(chunk.bits.data_ptr());
+  torch::stable::parallel_for(0, blocks + words, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (i < blocks) {
+        steps.pack_straight(grad.at(row, i * block, bytes), grad.stride, rows,
+                            std::min(block, grad.columns - i * block), g + i * kRows * block * sum);
+        continue;
+      }
+      const int64_t w = i - blocks, wide = std::min<int64_t>(64, x.columns - w * 64);
+      steps.transpose_in(x.at(row, w * 64, bytes), x.stride, rows, wide, t + w * 64 * kRows * sum, kRows);
+      for (int64_t r = 0; r < rows; r += 64)
+        steps.transpose_bits(bits.words() + (row + r) * bits.stride + w, bits.stride, std::min<int64_t>(64, rows - r),
+                             b + w * 64 * (kRows / 64) + r / 64, kRows / 64, wide);
+    }
+  });
+}
+
+Tensor grad_weight_tiles(const Steps& steps, const Matrix& grad, const Matrix& x, const Matrix& bits, ScalarType type,
+                         int64_t words_at_once) {
+  const int64_t block = steps.block, sum = steps.sum_bytes, outputs = grad.columns, columns = x.columns;
+  const int64_t blocks = (outputs + block - 1) / block, part = 128, parts = (columns + part - 1) / part;
+  Tensor out = empty({outputs, columns}, type, x.owner);
+  const int64_t bytes = out.element_size();
+  const Tensor sums = buffer(blocks * columns * block, sum, out);  // [blocks][columns][block]
+  Chunk chunk{buffer(blocks * kRows * block, sum, out), buffer(columns * kRows, sum, out),
+              empty({std::max<int64_t>(columns * (kRows / 64), 1)}, ScalarType::Long, out)};
+  for (int64_t row = 0; row < x.rows; row += kRows) {
+    const int64_t rows = std::min(kRows, x.rows - row), words = dmt::words(rows);
+    load_chunk(steps, grad, x, bits, row, rows, chunk);
+    torch::stable::parallel_for(0, blocks * parts, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t b = i / parts, k = i % parts * part;
+        Accumulate a{};
+        a.bits = static_cast<const uint64_t*>(chunk.bits.data_ptr()), a.bits_stride = kRows / 64;
+        a.x = chunk.x.data_ptr(), a.x_stride = kRows;
+        a.packed = static_cast<const char*>(chunk.grad.data_ptr()) + b * kRows * block * sum;
+        a.sums = static_cast<char*>(sums.data_ptr()) + (b * columns + k) * block * sum;
+        a.begin = k, a.end = std::min(columns, k + part);
+        a.columns = rows, a.outputs = std::min(block, outputs - b * block);
+        for (int64_t w = 0; w < words; w += words_at_once) {
+          a.word_begin = w, a.word_end = std::min(words, w + words_at_once);
+          a.first = row == 0 && w == 0;
+          steps.accumulate_packed(a);
+        }
+      }
+    });
+  }
+  torch::stable::parallel_for(0, blocks * parts, 2, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t b = i / parts, k = i % parts * part;
+      steps.transpose_out(static_cast<const char*>(sums.data_ptr()) + (b * columns + k) * block * sum, block,
+                          std::min(part, columns - k), std::min(block, outputs - b * block),
+                          static_cast<char*>(out.data_ptr()) + (b * block * columns + k) * bytes, columns);
+    }
+  });
+  return out;
+}
+
+Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t structure, int64_t route) {
+  grad_weight_calls.add();
+  check_type(x);
+  check_values("x", x, x);
+  check_values("grad", grad, x);
+  bool same = x.dim() >= 1 && grad.dim() == x.dim();
+  for (int64_t d = 0; same && d + 1 < x.dim(); ++d) same = x.size(d) == grad.size(d);
+  STD_TORCH_CHECK(same, "sparse_linear: grad ", shape(grad), " and x ", shape(x), " must have the same leading sizes");
+  check_bits(bits, x, x.size(x.dim() - 1));
+  const ScalarType type = x.scalar_type();
+  const Steps& steps = steps_for(type);
+  const Matrix gm = matrix(grad), xm = matrix(x), bm = matrix(bits);
+  if (xm.rows == 0) return torch::stable::new_zeros(x, {gm.columns, xm.columns});
+  const double live = live_share(bm, xm.columns);
+  if (goes_dense(route, structure, Product::kGradWeight, type, xm.rows, xm.columns, gm.columns, live))
+    return dense_product(torch::stable::transpose(flat(grad, gm), 0, 1),
+                         torch::stable::transpose(masked_copy(steps, xm, bm, type), 0, 1), std::nullopt);
+  return grad_weight_tiles(steps, gm, xm, bm, type, words_at_once(live));
+}
+
+}  // namespace
+}  // namespace dmt::sparse_linear
+
+STABLE_TORCH_LIBRARY_IMPL(dmt_kernels, CPU, m) {
+  m.impl("sparse_linear", TORCH_BOX(&dmt::sparse_linear::forward));
+  m.impl("sparse_linear_grad_input", TORCH_BOX(&dmt::sparse_linear::grad_input));
+  m.impl("sparse_linear_grad_weight", TORCH_BOX(&dmt::sparse_linear::grad_weight));
+}
