@@ -32,7 +32,8 @@ TORCH_TARGET = "0x020b000000000000"  # the stable ABI of torch 2.11
 ARCHITECTURES = ("8.0", "8.9", "9.0")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 COMMON = ["-O3", "-std=c++17", f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", "-DNDEBUG"]
-HOST = ["-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas"]
+# GCC 12 takes the deliberately undefined registers of its own intrinsics, and empty optionals, for mistakes.
+HOST = ["-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas", "-Wno-uninitialized", "-Wno-maybe-uninitialized"]
 AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mpopcnt", "-mlzcnt"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 

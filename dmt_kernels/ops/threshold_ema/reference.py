@@ -136,16 +136,15 @@ def backward(
     grad = torch.zeros_like(wide) if grad is None else grad.to(dtype)
     t = threshold(theta, state, dtype)
     mask = wide.abs() > t
-    direct = torch.zeros_like(wide)
+    direct, rows = torch.zeros_like(wide), x.numel() // max(width, 1)
     if grad_information is not None and statistics.shape[1]:
-        rows = x.numel() // max(width, 1)
         a0, b0, a1, b1 = (divergence_coefficients(statistics, rows) * grad_information.double()).to(dtype)
         grad = grad + a1 + b1 * torch.where(mask, wide, 0)
         direct = a0 + b0 * wide
     grad_x = torch.where(mask, grad, 0) + direct
     pulled = -grad * wide * window(wide.abs() - t, t)
     pulled = torch.where(torch.isfinite(wide), pulled, 0.0).double()
-    total = pulled.reshape(-1, width).sum(0) if theta.dim() else pulled.sum()
+    total = pulled.reshape(rows, width).sum(0) if theta.dim() else pulled.sum()
     s = torch.sigmoid(theta.double())
     slope = s * (1 - s) * state[MU].double()  # dt / dtheta
     return grad_x.to(x.dtype), (total * slope).to(theta.dtype)

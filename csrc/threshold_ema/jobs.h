@@ -1,0 +1,61 @@
+// What the threshold_ema loops are asked to do: plain data, shared by all instruction sets.
+#pragma once
+
+#include <cstdint>
+
+namespace dmt {
+
+enum class Float { f32, f64, bf16, f16 };
+
+// Rows [begin, end) of x [rows, width] through the mask. `A` in the comments is double for f64, float otherwise.
+// Arrays over columns are padded to 64 * words; thresholds past `width` are not less than 0.
+struct MaskJob {
+  const void* x;
+  void* values;  // contiguous, or null: not stored
+  uint64_t* bits;
+  const void* thresholds;  // A [64 * words]
+  const void* shifts;      // A [64 * words], taken off x and y before they are summed, or null
+  int64_t row_stride;      // of x, in elements
+  int64_t width;
+  int64_t words;
+};
+
+// Adds the sums over rows of d, d^2, e, e^2 to `sums`, double [4][64 * words], if that is not null: d is x and e is x
+// after the mask, both less the shift of their column. A shift near the mean keeps the variance from cancelling.
+using MaskRows = int64_t (*)(const MaskJob& job, int64_t begin, int64_t end, double* sums);  // returns the live count
+
+// The largest sum of |x| that is finite is trusted; a sum that is not finite is repeated over finite elements only.
+using AbsSums = void (*)(const void* x, int64_t count, double* sum_and_count);
+
+struct BackwardJob {
+  const void* grad;  // [rows, width], contiguous, or null: zero
+  const void* x;
+  void* grad_x;             // contiguous
+  const void* thresholds;   // A [64 * words]
+  const void* inverses;     // A [64 * words]: 1 / threshold, 0 where that is 0
+  const void* information;  // A [4][64 * words]: A0, B0, A1, B1 of the divergence, or null
+  int64_t row_stride;
+  int64_t width;
+  int64_t words;
+};
+
+// Adds, per column, the sum over rows of G x (1 - v^2)^2 within the window to `pulled`, double [64 * words].
+using BackwardRows = void (*)(const BackwardJob& job, int64_t begin, int64_t end, double* pulled);
+
+struct Loops {
+  AbsSums abs_sums;
+  MaskRows mask_rows;
+  BackwardRows backward_rows;
+};
+
+namespace baseline {
+Loops loops(Float dtype);
+}
+namespace avx2 {
+Loops loops(Float dtype);
+}
+namespace avx512 {
+Loops loops(Float dtype);
+}
+
+}  // namespace dmt

@@ -1,0 +1,341 @@
+// threshold_ema on the CPU: one pass for mean |x|, one for mask, bits and statistics; the loops are in loops.h.
+//
+// The work is cut into blocks whose number depends on the shape alone, and partial results are added in the order of
+// the blocks: the outcome does not depend on the number of threads.
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "../simd.h"
+#include "checks.h"
+#include "jobs.h"
+
+namespace dmt {
+namespace {
+
+constexpr int64_t kBlock = 32768;  // elements, at least, in a block
+constexpr int64_t kMaxBlocks = 64;
+
+CallCounter forward_calls("threshold_ema"), backward_calls("threshold_ema_backward"), sums_calls("abs_sums");
+
+Float dtype_of(const Tensor& x) {
+  switch (x.scalar_type()) {
+    case ScalarType::Float:
+      return Float::f32;
+    case ScalarType::Double:
+      return Float::f64;
+    case ScalarType::BFloat16:
+      return Float::bf16;
+    case ScalarType::Half:
+      return Float::f16;
+    default:
+      STD_TORCH_CHECK(false, "threshold_ema expects x in float32, bfloat16, float16 or float64");
+  }
+}
+
+Loops loops(Float dtype) {
+#if defined(__x86_64__)
+  if (isa() == Isa::avx512) return avx512::loops(dtype);
+  if (isa() == Isa::avx2) return avx2::loops(dtype);
+#endif
+  return baseline::loops(dtype);
+}
+
+// Rows cut into blocks.
+struct Blocks {
+  int64_t rows, count;
+  Blocks(int64_t rows, int64_t width)
+      : rows(rows), count(std::clamp<int64_t>(rows * width / kBlock, 1, std::min(kMaxBlocks, std::max<int64_t>(rows, 1)))) {}
+  int64_t begin(int64_t block) const { return rows * block / count; }
+  template <typename F>
+  void each(const F& work) const {
+    if (count == 1) return work(0, 0, rows);
+    torch::stable::parallel_for(0, count, 1, [&](int64_t first, int64_t last) {
+      for (int64_t b = first; b < last; ++b) work(b, begin(b), begin(b + 1));
+    });
+  }
+};
+
+size_t element_size(Float dtype) { return dtype == Float::f64 ? 8 : dtype == Float::f32 ? 4 : 2; }
+
+double element(const void* data, int64_t index, Float dtype) {
+  switch (dtype) {
+    case Float::f64:
+      return static_cast<const double*>(data)[index];
+    case Float::bf16:
+      return static_cast<double>(baseline::to_float(static_cast<const BFloat16*>(data)[index]));
+    case Float::f16:
+      return static_cast<double>(baseline::to_float(static_cast<const Float16*>(data)[index]));
+    default:
+      return static_cast<const float*>(data)[index];
+  }
+}
+
+// Sum of |x| over finite elements, and their number.
+std::array<double, 2> absolute_sums(const Rows& x, Float dtype, const Blocks& blocks, AbsSums sum) {
+  double partial[kMaxBlocks][2];
+  blocks.each([&](int64_t block, int64_t begin, int64_t end) {
+    const char* data = static_cast<const char*>(x.data);
+    const int64_t row_bytes = x.stride * static_cast<int64_t>(element_size(dtype));
+    if (x.flat()) return sum(data + begin * row_bytes, (end - begin) * x.width, partial[block]);
+    partial[block][0] = partial[block][1] = 0;
+    for (int64_t row = begin; row < end; ++row) {
+      double of_row[2];
+      sum(data + row * row_bytes, x.width, of_row);
+      partial[block][0] += of_row[0];
+      partial[block][1] += of_row[1];
+    }
+  });
+  std::array<double, 2> total{0, 0};
+  for (int64_t b = 0; b < blocks.count; ++b) {
+    total[0] += partial[b][0];
+    total[1] += partial[b][1];
+  }
+  return total;
+}
+
+double number(const Tensor& t, int64_t index) {
+  const void* data = t.const_data_ptr();
+  switch (t.scalar_type()) {
+    case ScalarType::Double:
+      return static_cast<const double*>(data)[index];
+    case ScalarType::Float:
+      return static_cast<const float*>(data)[index];
+    default:
+      STD_TORCH_CHECK(false, "expected float32 or float64");
+  }
+}
+
+// 16-bit thetas are rare and small: widened once.
+Tensor wide_theta(const Tensor& theta) {
+  const bool wide = theta.scalar_type() == ScalarType::Float || theta.scalar_type() == ScalarType::Double;
+  return torch::stable::contiguous(wide ? theta : torch::stable::to(theta, ScalarType::Float));
+}
+
+// Numbers per column in the arithmetic of dtype: float, or double for f64. Columns past the width hold `rest`.
+class Columns {
+ public:
+  Columns(Float dtype, int64_t words, int64_t kinds = 1) : wide_(dtype == Float::f64) {
+    if (wide_) {
+      doubles_.resize(static_cast<size_t>(words * 64 * kinds));
+    } else {
+      floats_.resize(static_cast<size_t>(words * 64 * kinds));
+    }
+  }
+  void set(int64_t at, double value) {
+    if (wide_) {
+      doubles_[static_cast<size_t>(at)] = value;
+    } else {
+      floats_[static_cast<size_t>(at)] = static_cast<float>(value);
+    }
+  }
+  void fill(double value) {
+    std::fill(doubles_.begin(), doubles_.end(), value);
+    std::fill(floats_.begin(), floats_.end(), static_cast<float>(value));
+  }
+  double get(int64_t at) const {
+    return wide_ ? doubles_[static_cast<size_t>(at)] : static_cast<double>(floats_[static_cast<size_t>(at)]);
+  }
+  // 1 / value in the same arithmetic, 0 for 0.
+  Columns inverse() const {
+    Columns r = *this;
+    for (double& d : r.doubles_) d = d > 0 ? 1 / d : 0;
+    for (float& f : r.floats_) f = f > 0 ? 1 / f : 0;
+    return r;
+  }
+  const void* data() const { return wide_ ? static_cast<const void*>(doubles_.data()) : floats_.data(); }
+
+ private:
+  bool wide_;
+  std::vector<float> floats_;
+  std::vector<double> doubles_;
+};
+
+Columns thresholds(const Tensor& theta, double mu, Float dtype, int64_t width) {
+  Columns t(dtype, words(width));
+  const Tensor wide = wide_theta(theta);
+  if (theta.dim() == 0) {
+    t.fill(sigmoid(number(wide, 0)) * mu);
+  } else {
+    for (int64_t c = 0; c < width; ++c) t.set(c, sigmoid(number(wide, c)) * mu);
+  }
+  return t;
+}
+
+// The first row, which stands in for the mean of each column; 0 if there is none.
+Columns first_row(const Rows& x, Float dtype) {
+  Columns row(dtype, words(x.width));
+  for (int64_t c = 0; c < (x.rows > 0 ? x.width : 0); ++c) row.set(c, element(x.data, c, dtype));
+  return row;
+}
+
+Tensor abs_sums(const Tensor& x) {
+  sums_calls.add();
+  const Float dtype = dtype_of(x);
+  STD_TORCH_CHECK(x.dim() >= 1, "abs_sums expects x [..., D], got a tensor without dimensions");
+  const Rows rows = as_rows(x);
+  const Tensor out = empty({2}, ScalarType::Double, x);
+  const auto sums = absolute_sums(rows, dtype, Blocks(rows.rows, rows.width), loops(dtype).abs_sums);
+  std::copy(sums.begin(), sums.end(), static_cast<double*>(out.mutable_data_ptr()));
+  return out;
+}
+
+void put(const Tensor& to, int64_t index, double value) {
+  if (to.scalar_type() == ScalarType::Double) {
+    static_cast<double*>(to.mutable_data_ptr())[index] = value;
+  } else {
+    static_cast<float*>(to.mutable_data_ptr())[index] = static_cast<float>(value);
+  }
+}
+
+// Adds the blocks' sums in order, leaves the statistics of the backward pass, returns eq. 10.
+double finish_divergence(const std::vector<double>& partial, int64_t blocks, int64_t rows, int64_t width,
+                         const Columns& shifts, const Tensor& statistics) {
+  const int64_t padded = words(width) * 64;
+  double total = 0;
+  for (int64_t c = 0; c < width; ++c) {
+    double sums[4] = {0, 0, 0, 0}, m[4];
+    for (int64_t b = 0; b < blocks; ++b) {
+      for (int s = 0; s < 4; ++s) sums[s] += partial[static_cast<size_t>((b * 4 + s) * padded + c)];
+    }
+    moments(sums[0], sums[1], static_cast<double>(rows > 0 ? rows : 1), &m[0], &m[1]);
+    moments(sums[2], sums[3], static_cast<double>(rows > 0 ? rows : 1), &m[2], &m[3]);
+    m[0] += shifts.get(c);
+    m[2] += shifts.get(c);
+    for (int s = 0; s < 4; ++s) put(statistics, s * width + c, m[s]);
+    total += divergence(m[0], m[1], m[2], m[3]);
+  }
+  return width > 0 ? total / static_cast<double>(width) : 0;
+}
+
+using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::optional<Tensor> sums, double alpha,
+                bool update, bool information, bool store) {
+  forward_calls.add();
+  check(x, theta, state);
+  if (sums) check_sums(*sums, x);
+  const Float dtype = dtype_of(x);
+  const Loops loop = loops(dtype);
+  const ScalarType work = dtype == Float::f64 ? ScalarType::Double : ScalarType::Float;
+  const Rows rows = as_rows(x);
+  const Blocks blocks(rows.rows, rows.width);
+  const int64_t width = x.size(x.dim() - 1), words = dmt::words(width);
+
+  const Tensor values = store ? empty(x.sizes().data(), x.dim(), x.scalar_type(), x) : empty({0}, x.scalar_type(), x);
+  const Tensor bits = empty_with_width(x, words, ScalarType::Long);
+  const Tensor live = empty({}, ScalarType::Float, x), divergence = empty({}, work, x);
+  const Tensor next = empty({kStateSize}, ScalarType::Float, x);
+  const Tensor statistics = empty({4, information ? width : 0}, work, x);
+
+  const Tensor before = torch::stable::contiguous(state);
+  const float* old = static_cast<const float*>(before.const_data_ptr());
+  float* moved = static_cast<float*>(next.mutable_data_ptr());
+  if (update) {
+    const auto total = sums ? std::array<double, 2>{number(*sums, 0), number(*sums, 1)}
+                            : absolute_sums(rows, dtype, blocks, loop.abs_sums);
+    next_state(old, total[0], total[1], alpha, moved);
+  } else {
+    std::copy(old, old + kStateSize, moved);
+  }
+
+  const Columns bounds = thresholds(theta, moved[0], dtype, width);
+  const Columns shifts = information ? first_row(rows, dtype) : Columns(dtype, 0);
+  const MaskJob job{rows.data,
+                    store ? values.mutable_data_ptr() : nullptr,
+                    static_cast<uint64_t*>(bits.mutable_data_ptr()),
+                    bounds.data(),
+                    shifts.data(),
+                    rows.stride,
+                    rows.width,
+                    words};
+  int64_t counts[kMaxBlocks];
+  std::vector<double> partial(information ? static_cast<size_t>(blocks.count * 4 * words * 64) : 0);
+  blocks.each([&](int64_t block, int64_t begin, int64_t end) {
+    double* to = information ? partial.data() + block * 4 * words * 64 : nullptr;
+    counts[block] = loop.mask_rows(job, begin, end, to);
+  });
+  int64_t kept = 0;
+  for (int64_t b = 0; b < blocks.count; ++b) kept += counts[b];
+  const int64_t all = std::max<int64_t>(x.numel(), 1);
+  put(live, 0, static_cast<double>(kept) / static_cast<double>(all));
+  put(divergence, 0, information ? finish_divergence(partial, blocks.count, rows.rows, width, shifts, statistics) : 0);
+  return {values, bits, live, divergence, next, statistics};
+}
+
+Columns information_columns(const Tensor& statistics, double upstream, int64_t rows, int64_t width, Float dtype) {
+  Columns columns(dtype, words(width), 4);
+  const int64_t padded = words(width) * 64;
+  const double scale = upstream / static_cast<double>(std::max<int64_t>(rows * width, 1));
+  for (int64_t c = 0; c < width; ++c) {
+    double out[4];
+    divergence_coefficients(number(statistics, c), number(statistics, width + c), number(statistics, 2 * width + c),
+                            number(statistics, 3 * width + c), scale, out);
+    for (int s = 0; s < 4; ++s) columns.set(s * padded + c, out[s]);
+  }
+  return columns;
+}
+
+// d theta from the windowed sums per column.
+Tensor theta_gradient(const std::vector<double>& pulled, const Columns& inverses, const Tensor& theta, double mu,
+                      int64_t width) {
+  const Tensor wide = wide_theta(theta);
+  const Tensor out = empty(theta.sizes().data(), theta.dim(), wide.scalar_type(), theta);
+  double total = 0;
+  for (int64_t c = 0; c < width; ++c) {
+    const double here = -15.0 / 16.0 * inverses.get(c) * pulled[static_cast<size_t>(c)];
+    if (theta.dim() == 1) put(out, c, here * threshold_slope(number(wide, c), mu));
+    total += here;
+  }
+  if (theta.dim() == 0) put(out, 0, total * threshold_slope(number(wide, 0), mu));
+  return out.scalar_type() == theta.scalar_type() ? out : torch::stable::to(out, theta.scalar_type());
+}
+
+std::tuple<Tensor, Tensor> backward(std::optional<Tensor> grad, std::optional<Tensor> grad_information, const Tensor& x,
+                                    const Tensor& theta, const Tensor& state, const Tensor& statistics) {
+  backward_calls.add();
+  check(x, theta, state);
+  check_backward(grad ? &*grad : nullptr, grad_information ? &*grad_information : nullptr, x, statistics);
+  const Float dtype = dtype_of(x);
+  const Rows rows = as_rows(x);
+  const Blocks blocks(rows.rows, rows.width);
+  const int64_t width = x.size(x.dim() - 1), padded = words(width) * 64;
+  const Tensor grad_x = empty(x.sizes().data(), x.dim(), x.scalar_type(), x);
+  const double mu = number(state, 0);
+  const Columns bounds = thresholds(theta, mu, dtype, width), inverses = bounds.inverse();
+  std::optional<Columns> information;
+  if (grad_information && statistics.size(1) > 0) {
+    const Tensor fixed = torch::stable::contiguous(statistics);
+    information = information_columns(fixed, number(*grad_information, 0), rows.rows, width, dtype);
+  }
+  const Tensor dense = grad ? torch::stable::contiguous(*grad) : x;
+  const BackwardJob job{grad ? dense.const_data_ptr() : nullptr,
+                        rows.data,
+                        grad_x.mutable_data_ptr(),
+                        bounds.data(),
+                        inverses.data(),
+                        information ? information->data() : nullptr,
+                        rows.stride,
+                        rows.width,
+                        words(width)};
+  std::vector<double> partial(static_cast<size_t>(blocks.count * padded));
+  const Loops loop = loops(dtype);
+  blocks.each([&](int64_t block, int64_t begin, int64_t end) {
+    loop.backward_rows(job, begin, end, partial.data() + block * padded);
+  });
+  for (int64_t b = 1; b < blocks.count; ++b) {
+    for (int64_t c = 0; c < padded; ++c) partial[static_cast<size_t>(c)] += partial[static_cast<size_t>(b * padded + c)];
+  }
+  return {grad_x, theta_gradient(partial, inverses, theta, mu, width)};
+}
+
+}  // namespace
+}  // namespace dmt
+
+STABLE_TORCH_LIBRARY_IMPL(dmt_kernels, CPU, m) {
+  m.impl("abs_sums", TORCH_BOX(&dmt::abs_sums));
+  m.impl("threshold_ema", TORCH_BOX(&dmt::forward));
+  m.impl("threshold_ema_backward", TORCH_BOX(&dmt::backward));
+}

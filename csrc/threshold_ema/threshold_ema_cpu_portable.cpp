@@ -1,0 +1,2 @@
+// The loops for this instruction set: see ../simd.h.
+#include "loops.h"
