@@ -1,8 +1,8 @@
 """Samplers: pure functions from noise to x0 over `denoise(x_t, t) -> x0`.
 
-All walk the same grid of times (`NoiseSchedule.times`) downwards and take the noise as
-the state at the largest of them, as DreamTalk does: noise [B, ...] -> x0 [B, ...]. Each step goes from t to the next
-lower time s of the grid; the last one goes to time 0, where alpha_bar is 1.
+A sampler walks a grid of times downwards and takes the noise as the state at the largest
+of them: noise [B, ...] -> x0 [B, ...]. Each step goes from t to the next lower time s of
+the grid; the last one goes to time 0, where alpha_bar is 1.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .schedule import Denoise, NoiseSchedule
 def ddim(
     denoise: Denoise, noise: Tensor, schedule: NoiseSchedule, steps: int, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """DDIM with eta = 0 (Song et al. 2021, eq. 12): deterministic, so no use of generator."""
+    """DDIM with eta = 0 (Song et al. 2021, eq. 12): on DreamTalk's grid; deterministic, no use of generator."""
     bars, x = schedule.alpha_bars, noise
-    for t, s in _pairs(schedule, steps):
+    for t, s in _pairs(schedule.times(steps)):
         x0 = denoise(x, t)
         eps = (x - bars[t].sqrt() * x0) / (1 - bars[t]).sqrt()
         x = bars[s].sqrt() * x0 + (1 - bars[s]).sqrt() * eps
@@ -34,7 +34,7 @@ def ddpm(
     with steps = T it is the original. generator: draws the noise of each step; torch's default if None.
     """
     bars, x = schedule.alpha_bars, noise
-    for t, s in _pairs(schedule, steps):
+    for t, s in _pairs(schedule.times(steps)):
         x0 = denoise(x, t)
         alpha = bars[t] / bars[s]
         remaining = (1 - bars[s]) / (1 - bars[t])
@@ -51,12 +51,14 @@ def dpm_solver_pp_2m(
 ) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2), first order in its first and last step; deterministic.
 
-    Two evaluations' history make a second-order step at the price of one.
+    A step is of second order at the price of one evaluation, by extrapolating from the one before. That needs
+    steps of like size in the logarithm of the signal-to-noise ratio, hence its own grid: on DDIM's, whose last steps
+    are long in that measure, it overshoots and is worse than DDIM.
     """
     bars, x = schedule.alpha_bars.double(), noise
     half_log_snr = 0.5 * torch.log(bars / (1 - bars))  # lambda; infinite at time 0
     before: tuple[Tensor, int] | None = None
-    for t, s in _pairs(schedule, steps):
+    for t, s in _pairs(schedule.snr_times(steps)):
         x0 = denoise(x, t)
         blend = x0
         if before is not None and s > 0:
@@ -73,7 +75,6 @@ SAMPLERS = {"ddim": ddim, "ddpm": ddpm, "dpm": dpm_solver_pp_2m}
 """By the names a user gives."""
 
 
-def _pairs(schedule: NoiseSchedule, steps: int) -> list[tuple[int, int]]:
-    """(t, s) from the noisiest time downwards, the last s being 0."""
-    times = schedule.times(steps)
+def _pairs(times: list[int]) -> list[tuple[int, int]]:
+    """(t, s) from the noisiest of increasing times downwards, the last s being 0."""
     return list(zip(reversed(times), [*reversed(times[:-1]), 0], strict=True))

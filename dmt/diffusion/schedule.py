@@ -56,6 +56,22 @@ class NoiseSchedule(nn.Module):
             )
         return list(range(1, self.steps + 1, self.steps // steps))
 
+    def snr_times(self, steps: int) -> list[int]:
+        """`steps` increasing times from 1 to T, even in the logarithm of the signal-to-noise ratio (one step: T).
+
+        Raises InputError unless 1 <= steps <= T.
+        """
+        if not 1 <= steps <= self.steps:
+            raise InputError(f"steps must lie between 1 and {self.steps}, got {steps}")
+        bars = self.alpha_bars.double()[1:].cpu()
+        log_snr = torch.log(bars / (1 - bars))
+        wanted = torch.linspace(log_snr[0], log_snr[-1], steps, dtype=torch.float64) if steps > 1 else log_snr[-1:]
+        near = (log_snr[None] - wanted[:, None]).abs().argmin(dim=1) + 1
+        times: list[int] = []
+        for i, t in enumerate(near.tolist()):  # whole times are coarse near 1: keep them apart, and leave room above
+            times.append(min(max(t, times[-1] + 1 if times else 1), self.steps - (steps - 1 - i)))
+        return times
+
     def add_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Eq. 2: x_t = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise; x0, noise [B, ...], t [B]."""
         bar = self._at(t, x0)
