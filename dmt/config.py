@@ -101,7 +101,7 @@ class ModelConfig:
 def preset(name: str) -> ModelConfig:
     """The configuration called `dreamtalk` (plain), `dmt` (the paper, full width) or `demo` (small, bundled)."""
     if name == "dmt":
-        return ModelConfig()
+        return ModelConfig(tacotron=TacotronConfig(alphabet=" '-abcdefghijklmnopqrstuvwxyz"))
     if name == "dreamtalk":
         return ModelConfig(
             name="dreamtalk",

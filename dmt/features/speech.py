@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from ..config import SpeechConfig
 from ..errors import InputError
@@ -20,11 +20,16 @@ from .chunks import Chunking, check_wave, encode_spans
 from .statistics import WaveStatistics
 from .weights import check_architecture, read_weights
 
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2Config
+
 CONVOLUTIONS = 7
 
 
 def architecture(config: SpeechConfig) -> Wav2Vec2Config:
     """The large XLSR-53 family (pre-norm, layer norm in the front end) at the sizes of `config`."""
+    from transformers import Wav2Vec2Config  # takes seconds to import, and most commands build no encoder
+
     if config.width % config.heads or config.width % config.positional_groups:
         raise InputError(
             f"speech width {config.width} must be a multiple of its {config.heads} heads "
@@ -56,6 +61,8 @@ class SpeechEncoder(nn.Module):
 
     def __init__(self, config: SpeechConfig) -> None:
         super().__init__()
+        from transformers import Wav2Vec2Model
+
         self.config = config
         self.chunking = Chunking.from_config(config)
         self.network = Wav2Vec2Model(architecture(config))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import Wav2Vec2Config
 
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2Config
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -42,7 +47,7 @@ def check_architecture(source: str | None, expected: Wav2Vec2Config) -> None:
     """Raises InputError naming the settings in which `source` (its config.json) is another network."""
     if Path(_named(source)).is_file():
         return  # a bare weight file has no settings; names and shapes are checked when it is loaded
-    found = Wav2Vec2Config.from_dict(read_json(source, "config.json"))
+    found = type(expected).from_dict(read_json(source, "config.json"))
     differing = [
         f"{name} {_plain(getattr(found, name))} (expected {_plain(getattr(expected, name))})"
         for name in ARCHITECTURE_FIELDS
@@ -101,24 +106,34 @@ def _from_hub(source: str, names: tuple[str, ...]) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    reason: Exception | None = None
+    reason = "not found"
     for name in names:
         try:
-            return Path(hf_hub_download(source, name))
-        except LocalEntryNotFoundError as error:  # no connection and not in the cache
-            reason = error
+            with _quiet("huggingface_hub"):  # it logs each of its retries; the sentence below says it once
+                return Path(hf_hub_download(source, name))
+        except LocalEntryNotFoundError:
+            reason = "no connection, and not in its cache"
             break
-        except EntryNotFoundError as error:
-            reason = error
+        except EntryNotFoundError:
+            reason = f"it has no {' or '.join(names)}"
         except (OSError, ValueError) as error:
-            reason = error
+            reason = str(error).strip().splitlines()[0]
             break
-    sentence = str(reason).strip().splitlines()[0] if reason else "not found"
     raise InputError(
-        f"the speech encoder's weights {source!r} are neither a file or folder here nor to be had from the Hugging "
-        f"Face hub ({sentence}); download them where there is a network (hf download {source}) "
-        "and give the folder, or use a checkpoint that holds its own"
-    ) from None
+        f"the speech encoder's weights {source!r} are neither here nor to be had from the Hugging Face hub ({reason}); "
+        f"run `hf download {source}` where there is a network, or give the folder that holds them"
+    )
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _today(name: str) -> str:
