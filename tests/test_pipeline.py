@@ -10,12 +10,10 @@ import soundfile
 import torch
 
 from dmt import driving, media, pipeline
-from dmt.config import DenoiserConfig, ModelConfig, SpeechConfig, TacotronConfig
 from dmt.diffusion import SmoothNoise
 from dmt.driving import condition_rows, motion_pieces, portions
 from dmt.errors import InputError
 from dmt.features import windows
-from dmt.model import MotionModel
 from dmt.pipeline import Pipeline
 from dmt.progress import STAGES, Stopwatch
 from dmt.scene import Options, prepare
@@ -29,37 +27,8 @@ def quiet(stage: str, done: int, total: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Pipeline:
-    """Long sound is cut after two seconds, so that four seconds exercise the chunks."""
-    torch.manual_seed(0)
-    config = ModelConfig(
-        name="tiny",
-        speech=SpeechConfig(
-            pretrained=None,
-            width=32,
-            layers=1,
-            heads=2,
-            feed_forward=48,
-            conv_width=16,
-            positional_groups=4,
-            positional_kernel=8,
-            whole_clip_seconds=2.0,
-            chunk_seconds=1.0,
-            context_seconds=0.5,
-        ),
-        tacotron=TacotronConfig(width=16, conv_width=16),
-        denoiser=DenoiserConfig(
-            width=32,
-            heads=2,
-            feed_forward=48,
-            content_layers=1,
-            style_layers=1,
-            decoder_layers=1,
-            tail_width=16,
-            shared_matrices=2,
-        ),
-    )
-    return Pipeline(MotionModel(config), CPU)
+def tiny(tiny_model) -> Pipeline:
+    return Pipeline(tiny_model, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -67,22 +36,13 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("sound")
 
 
-def voice(path, seconds: float, rate: int = 16_000, channels: int = 1):
-    """Something between speech and noise: a buzz that comes and goes."""
-    time = np.arange(round(seconds * rate)) / rate
-    buzz = 0.3 * np.sign(np.sin(2 * np.pi * 120 * time)) * np.sin(2 * np.pi * 2.5 * time) ** 2
-    noise = 0.02 * np.random.default_rng(0).standard_normal(len(time))
-    soundfile.write(path, np.repeat((buzz + noise)[:, None], channels, 1).astype(np.float32), rate)
-    return path
-
-
 @pytest.fixture(scope="module")
-def short(folder):
+def short(folder, voice):
     return voice(folder / "short.wav", 1.3)
 
 
 @pytest.fixture(scope="module")
-def long(folder):
+def long(folder, voice):
     return voice(folder / "long.wav", 4.1)
 
 
@@ -136,7 +96,7 @@ def test_seeds_make_and_repeat_a_performance(tiny, short):
     assert not torch.equal(first[0], other[0]) and not torch.equal(first[1], other[1])
 
 
-def test_one_flag_leaves_the_rest_as_it_was(tiny, folder):
+def test_one_flag_leaves_the_rest_as_it_was(tiny, folder, voice):
     audio = voice(folder / "eight.wav", 8.0)
     expression, pose, blink = motion_of(tiny, audio)
     assert blink.max() > 0.9
@@ -160,11 +120,11 @@ def test_a_stream_has_one_frame_for_each_40_ms(tiny, short):
     assert np.ptp(np.stack(frames).astype(int), axis=0).max() > 20  # something moves
 
 
-def test_the_shortest_sound_makes_one_frame(tiny, folder):
+def test_the_shortest_sound_makes_one_frame(tiny, folder, voice):
     assert len(list(tiny.stream(voice(folder / "blip.wav", 0.04), size=SIZE, steps=2))) == 1
 
 
-def test_frames_come_before_the_sound_has_been_read(tiny, folder, monkeypatch):
+def test_frames_come_before_the_sound_has_been_read(tiny, folder, voice, monkeypatch):
     audio, read, blocks = voice(folder / "half_minute.wav", 30.0), [], media.audio_blocks
 
     def counted(path, samples, **options):
@@ -179,7 +139,7 @@ def test_frames_come_before_the_sound_has_been_read(tiny, folder, monkeypatch):
     frames.close()
 
 
-def test_generate_writes_what_stream_yields_with_the_original_sound(tiny, folder, tmp_path):
+def test_generate_writes_what_stream_yields_with_the_original_sound(tiny, folder, voice, tmp_path):
     audio, seen = voice(folder / "stereo.wav", 3.0, 44_100, 2), []
     result = tiny.generate(
         audio, output=tmp_path / "o.mp4", report=lambda *told: seen.append(told), size=SIZE, steps=2, style="sad"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
-import click
 import typer
 
 from .. import __version__
@@ -30,12 +30,19 @@ app = typer.Typer(
 app.command("generate")(generate.generate)
 app.command("demo")(generate.demo)
 app.command("corpus")(learn.corpus)
-app.command("train")(learn.train)
 app.add_typer(evaluate.app, name="evaluate")
 
 
-class Terminated(BaseException):
-    """SIGTERM, raised where the program stands, so that temporary files are removed on the way out."""
+USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+"""click's UsageError: typer carries its own copy of click from some version on, and exports only the subclass."""
+
+
+class Stopped(BaseException):
+    """Ctrl-C or SIGTERM, raised where the program stands, so that temporary files are removed on the way out."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.exit_code = 128 + number
 
 
 def _version(asked: bool) -> None:
@@ -74,20 +81,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run `dmt` with `arguments` (default: the process's own) and return the exit code."""
     command = typer.main.get_command(app)
     try:
-        with _terminable():
+        with _stoppable():
             outcome: Any = command.main(args=arguments, prog_name="dmt", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
     except InputError as error:
         return _fail(str(error), 2)
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
-        return 2
-    except click.ClickException as error:
-        return _fail(error.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted; nothing was written", 130)
-    except Terminated:
-        return _fail("terminated; nothing was written", 143)
+    except USAGE_ERROR as error:
+        return _fail(_usage(error), 2) if str(error) else 2  # without words: the help has been printed instead
+    except (Stopped, KeyboardInterrupt, typer.Abort) as stop:
+        return _fail("stopped; nothing was written", getattr(stop, "exit_code", 130))
+
+
+def _usage(error: Any) -> str:
+    where = error.ctx.command_path if error.ctx is not None else "dmt"
+    return f"{error.format_message()} (see {where} --help)"
 
 
 def _fail(sentence: str, code: int) -> int:
@@ -96,18 +103,18 @@ def _fail(sentence: str, code: int) -> int:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM unwinds the stack instead of killing the process where it stands."""
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM unwind the stack; outside the main thread whoever runs us handles signals."""
 
     def stop(number: int, frame: Any) -> None:
-        raise Terminated
+        raise Stopped(number)
 
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread: whoever runs us there handles signals
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -12,15 +12,34 @@ from ..errors import InputError
 
 def corpus(
     folder: Annotated[Path, typer.Argument(help="Where the corpus is written.")] = Path("corpus"),
-    minutes: Annotated[float, typer.Option(help="Minutes of speech to make.")] = 45.0,
+    minutes: Annotated[float, typer.Option(help="Minutes of speech to make.")] = 300.0,
     seed: Annotated[int, typer.Option(help="Same seed, same corpus.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
 ) -> None:
     """Make the synthetic corpus: espeak-ng's voices, with lips solved from exact phoneme times."""
     if not 0 < minutes <= 100_000:
-        raise InputError(f"minutes must lie in 0 .. 100000, got {minutes}")
+        raise InputError(f"minutes must lie above 0 and up to 100000, got {minutes}")
     if workers < 0 or seed < 0:
         raise InputError(f"workers and seed must be at least 0, got {workers} and {seed}")
+    _writable(folder)
     from ..corpus import build_corpus
+    from .report import progress
 
-    build_corpus(folder, minutes=minutes, seed=seed, workers=workers)
+    with progress() as report:
+        made = build_corpus(
+            folder,
+            minutes=minutes,
+            seed=seed,
+            workers=workers,
+            progress=lambda done, total: report("shards", done, total),
+        )
+    typer.echo(
+        f"{made.folder}: {made.clips} clips in {made.shards} shards ({made.made} new), {made.minutes:.0f} minutes"
+    )
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose another place") from None

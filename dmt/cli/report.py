@@ -29,15 +29,20 @@ def progress() -> Iterator[Report]:
         TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
+    bars = Progress(*columns, console=Console(stderr=True))
+    tasks: dict[str, TaskID] = {}
 
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, unit=UNITS.get(stage, ""))
-            bars.update(tasks[stage], completed=done)
+    def report(stage: str, done: int, total: int) -> None:
+        bars.start()  # not before there is something to show: an error stays one line
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total, unit=UNITS.get(stage, ""))
+        bars.update(tasks[stage], completed=done)
 
+    try:
         yield report
+    finally:
+        if tasks:
+            bars.stop()
 
 
 def show_result(result: Result) -> None:
