@@ -15,6 +15,9 @@ from ..errors import InputError
 Source = str | Path | Mapping[str, Tensor]
 """A `.pth`, `.pt` or `.safetensors` file, or a state dict."""
 
+WRAPPERS = {"model_state_dict": "denoiser", "net_G_ema": "renderer"}
+"""Where the released files keep their tensors."""
+
 SHOWN = 4
 """Keys named in an error before the rest are only counted."""
 
@@ -29,6 +32,10 @@ def read_state(source: Source, wrapper: str) -> dict[str, Tensor]:
     what = "the state dict" if isinstance(source, Mapping) else str(source)
     if isinstance(content.get(wrapper), Mapping):
         content = content[wrapper]
+    else:
+        for other, kind in WRAPPERS.items():
+            if other != wrapper and isinstance(content.get(other), Mapping):
+                raise InputError(f"{what} is a {kind} checkpoint, not a {WRAPPERS[wrapper]}; pass it as the {kind}")
     state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if not state:
         found = ", ".join(map(str, list(content)[:SHOWN])) or "nothing"

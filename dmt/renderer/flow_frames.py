@@ -86,7 +86,7 @@ def stream_windows(pieces: Iterable[Tensor]) -> Iterator[Tensor]:
 
 def as_network_input(picture: np.ndarray) -> Tensor:
     """uint8 RGB [H, W, 3] -> float32 [1, 3, H, W] in [-1, 1]."""
-    return (torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.5
+    return (torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.5
 
 
 def as_picture(image: Tensor) -> Tensor:

@@ -1,0 +1,91 @@
+"""The files DreamTalk leaves behind, each written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import InputError
+from ..rates import COEFFICIENTS, POSE, SAMPLE_RATE
+
+
+@contextmanager
+def atomic(target: Path) -> Iterator[Path]:
+    """A name beside `target` to write to; renamed into place on success, removed otherwise."""
+    part = target.with_name(f".{target.stem[:64]}-{secrets.token_hex(4)}{target.suffix}")
+    try:
+        yield part
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def prepare_folder(folder: Path) -> Path:
+    """Make a folder for outputs; InputError where that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be made: {error.strerror or error}") from None
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"the folder {folder} is not writable")
+    return folder
+
+
+def write_wav(target: Path, samples: np.ndarray) -> np.ndarray:
+    """float [S] at 16 kHz -> 16-bit mono wav; returns what a reader of it gets, int16 / 32768 as float32."""
+    integers = np.clip(np.rint(samples.astype(np.float64) * 32768), -32768, 32767).astype("<i2")
+    with atomic(target) as part, wave.open(os.fspath(part), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(SAMPLE_RATE)
+        out.writeframes(integers.tobytes())
+    return integers.astype(np.float32) / 32768
+
+
+def write_array(target: Path, values: np.ndarray) -> None:
+    """A .npy file."""
+    with atomic(target) as part, open(part, "wb") as out:
+        np.save(out, values, allow_pickle=False)
+
+
+def write_picture(target: Path, picture: np.ndarray) -> None:
+    """uint8 RGB [H, W, 3] as PNG."""
+    with atomic(target) as part:
+        Image.fromarray(picture).save(part, format="PNG")
+
+
+def read_picture(path: str | Path) -> np.ndarray:
+    """uint8 RGB [H, W, 3] as OpenCV reads it: upright, alpha dropped (not blended), grey repeated."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no such image: {path}")
+    try:
+        with Image.open(path) as opened:
+            upright = ImageOps.exif_transpose(opened)
+            if upright.mode not in ("RGB", "RGBA"):
+                upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
+            return np.ascontiguousarray(np.asarray(upright)[..., :3])
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read as an image: {error}") from None
+
+
+def hold_last(pose: np.ndarray, frames: int) -> np.ndarray:
+    """The first `frames` rows of a pose [T, 9]; where it is shorter, its last row goes on.
+
+    The original crashes on a short pose; its code means to do this.
+    """
+    rows = pose[:frames]
+    return np.concatenate([rows, np.repeat(rows[-1:], frames - len(rows), 0)])
+
+
+def face_motion(expression: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """[L, 64] and [L, 9] -> rows of `facemotion.npy`, float32 [L, 73]."""
+    assert expression.shape[1] == COEFFICIENTS and pose.shape[1] == POSE
+    return np.concatenate([expression, pose], 1).astype(np.float32)
