@@ -113,17 +113,18 @@ def preset(name: str) -> ModelConfig:
         return ModelConfig(
             name="demo",
             speech=SpeechConfig(
-                pretrained=None, width=192, layers=3, heads=4, feed_forward=512, conv_width=96, positional_kernel=32
+                pretrained=None, width=128, layers=2, heads=4, feed_forward=256, conv_width=32, positional_kernel=16
             ),
             tacotron=TacotronConfig(width=256, conv_width=192),
             denoiser=DenoiserConfig(
-                width=128,
+                width=96,
                 heads=4,
-                feed_forward=384,
-                content_layers=2,
-                style_layers=2,
-                decoder_layers=2,
+                feed_forward=256,
+                content_layers=1,
+                style_layers=1,
+                decoder_layers=1,
                 tail_width=96,
+                dropout=0.0,
                 shared_matrices=4,
             ),
             normalised=True,

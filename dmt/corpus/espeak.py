@@ -2,14 +2,15 @@
 
 The library and its data come in the `espeakng-loader` wheel (extra `[train]`).
 espeak-ng keeps global state, so one process holds one `Espeak` and no thread may
-share it; the corpus is built by processes.
+share it; the corpus is built by processes. Its flutter and noise run on from one
+utterance to the next, so what must be repeatable starts from a `fresh_synthesiser`.
 """
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -60,9 +61,9 @@ class Spoken:
 
 
 class Espeak:
-    """The synthesiser. Make one per process (`synthesiser()` does)."""
+    """The synthesiser; `synthesiser()` and `fresh_synthesiser()` keep to one per process."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
         try:
             import espeakng_loader
         except ImportError:
@@ -78,10 +79,16 @@ class Espeak:
         self.rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, _PHONEME_EVENTS | _IPA_EVENTS)
         if self.rate <= 0:
             raise RuntimeError("espeak-ng did not start: its data folder could not be read")
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
         self._blocks: list[np.ndarray] = []
         self._events: list[tuple[str, int]] = []
         self._callback = _Callback(self._receive)  # kept alive: the library holds only a pointer
         self._library.espeak_SetSynthCallback(self._callback)
+
+    def close(self) -> None:
+        """Unload the library; the object must not be used again."""
+        self._library.espeak_Terminate()
+        _ctypes.dlclose(self._library._handle)
 
     def _receive(self, wave, samples: int, events) -> int:
         if wave and samples > 0:
@@ -119,7 +126,22 @@ class Espeak:
         return Spoken(wave.astype(np.float32) / 32768.0, self.rate, phonemes)
 
 
-@lru_cache(maxsize=1)
+def fresh_synthesiser(seed: int) -> Espeak:
+    """A synthesiser in its first state: what it says from here on depends on `seed` alone.
+
+    espeak-ng keeps some of its state in static variables that nothing resets, so the library
+    is unloaded and loaded again (a few milliseconds). Earlier synthesisers of this process are dead.
+    """
+    global _current
+    if _current is not None:
+        _current.close()
+    _current = Espeak(seed)
+    return _current
+
+
 def synthesiser() -> Espeak:
     """This process's synthesiser, started at the first call."""
-    return Espeak()
+    return _current or fresh_synthesiser(0)
+
+
+_current: Espeak | None = None

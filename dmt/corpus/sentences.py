@@ -76,11 +76,16 @@ _WORDS = {
         daje skacze wierzy otwiera zamyka pcha buduje chce powinien mógłby będzie miał był są jest dom dobry ogień
         woda dziewięć jajko miasto but pięć ser grać syn czerwony kobieta chłopiec mleko rok klucz deszcz ulica
         ziemia statek żyć pić bomba człowiek pole czas cień także cześć dziękuję tak nie witamy teraz tutaj""",
-    "cmn": """我 你 他 我们 你们 他们 今天 明天 昨天 现在 早上 晚上 朋友 妈妈 爸爸 哥哥 老师 学生 医生 孩子 人们 猫 狗 马 鸟 鱼
-        窗户 瓶子 纸 桌子 图片 河 山 花园 桥 村子 夏天 冬天 音乐 问题 答案 漂亮 高兴 勇敢 黄色 红色 白色 简单 安静 有名 大 小 热 冷
-        可能 总是 从不 常常 非常 真的 很快 一起 买 想 找到 听见 做 拿 给 跑 跳 相信 忘记 打开 关上 推 拉 要 应该 可以 会 有 是 房子
-        火 水 九 鸡蛋 城市 鞋子 五 玩 儿子 女人 牛奶 年 钥匙 雨 路 船 喝 吃 饭 时间 你好 谢谢 不 欢迎 这里 那里 苹果 飞机 父母 部分
-        东西 学校 书 月亮 绿色 女儿 旅行 去 雪 语言 中国 世界 工作 电话 北方 白天 办法 帮忙 跑步 面包 名字 明白 发现 方法 风""",
+    "cmn": """我 你 他 我们 你们 他们 今天 明天 昨天 现在 早上 晚上
+        朋友 妈妈 爸爸 哥哥 老师 学生 医生 孩子 人们 猫 狗 马 鸟 鱼
+        窗户 瓶子 纸 桌子 图片 河 山 花园 桥 村子 夏天 冬天 音乐 问题
+        答案 漂亮 高兴 勇敢 黄色 红色 白色 简单 安静 有名 大 小 热 冷
+        可能 总是 从不 常常 非常 真的 很快 一起 买 想 找到 听见 做 拿 给
+        跑 跳 相信 忘记 打开 关上 推 拉 要 应该 可以 会 有 是 房子
+        火 水 九 鸡蛋 城市 鞋子 五 玩 儿子 女人 牛奶 年 钥匙 雨 路
+        船 喝 吃 饭 时间 你好 谢谢 不 欢迎 这里 那里 苹果 飞机 父母 部分
+        东西 学校 书 月亮 绿色 女儿 旅行 去 雪 语言 中国 世界
+        工作 电话 北方 白天 办法 帮忙 跑步 面包 名字 明白 发现 方法 风""",
     "sv": """den det en ett min vår denna och men med från över under före efter jag du vi de folk mor far bror vän
         läkare hund katt häst fågel fönster flaska papper bord bild flod berg trädgård bro by sommar vinter morgon
         kväll musik svar fråga problem nummer vacker glad modig gul tung enkel lugn berömd liten stor varm kall
@@ -125,8 +130,8 @@ LANGUAGES = tuple(_VOICES)
 SHARES = np.array([share for _, share in _VOICES.values()])
 SHARES = SHARES / SHARES.sum()
 
-_ONSETS = "p b m f v w t d n l s z r k g h j sh ch st pr bl fl gr pl br tr sm sp kl".split()
-_NUCLEI = "a e i o u ai au oo ee ou ia".split()
+_ONSETS = tuple("p b m f v w t d n l s z r k g h j sh ch st pr bl fl gr pl br tr sm sp kl".split())  # noqa: SIM905
+_NUCLEI = ("a", "e", "i", "o", "u", "ai", "au", "oo", "ee", "ou", "ia")
 _CODAS = ["", "", "", "n", "m", "l", "s", "p", "b", "t", "k", "f", "v", "r"]
 
 

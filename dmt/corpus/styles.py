@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..rates import FRAME_RATE, STYLE_FRAMES
-from .espeak import synthesiser
+from .espeak import fresh_synthesiser
 from .expression import Style, coefficients, emotions, make_style
 from .sentences import sentence
 from .targets import LipCurves, lip_curves, segments
@@ -16,10 +17,11 @@ from .targets import LipCurves, lip_curves, segments
 def speak_lips(rng: np.random.Generator, frames: int, vigour: float, language: str = "en-us") -> LipCurves:
     """Lip curves of `frames` frames of random speech, without keeping the sound."""
     parts, at = [], 0.0
+    espeak = fresh_synthesiser(int(rng.integers(2**31)))
     while at < frames / FRAME_RATE:
-        spoken = synthesiser().say(sentence(language, rng), language, rate=int(rng.integers(140, 200)))
+        spoken = espeak.say(sentence(language, rng), language, rate=int(rng.integers(140, 200)))
         for part in segments(spoken.phonemes, spoken.wave, spoken.rate):
-            parts.append(type(part)(part.letter, part.start + at, part.end + at, part.strength))
+            parts.append(replace(part, start=part.start + at, end=part.end + at))
         at += len(spoken.wave) / spoken.rate + rng.uniform(0.1, 0.6)
     return lip_curves(parts, frames, vigour=vigour)
 

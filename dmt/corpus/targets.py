@@ -171,7 +171,7 @@ def _with_silences(parts: list[Segment], time: np.ndarray) -> list[Segment]:
 
 
 def _close(opening: np.ndarray, time: np.ndarray, centre: float, hold: float, level: float, speed: float) -> np.ndarray:
-    """Bound the opening by a smooth valley at `centre`: level for +-hold seconds, then rising (eye distances a second)."""
+    """Bound the opening by a smooth valley: `level` for +-hold seconds around `centre`, then `speed` a second."""
     away = np.maximum(np.abs(time - centre) - hold, 0.0)
     ceiling = level + speed * away**2 / (away + 0.03)
     return np.minimum(opening, ceiling)
