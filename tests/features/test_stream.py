@@ -71,7 +71,7 @@ def test_long_stream_is_close_to_the_whole_clip(extractor, make_voice):
     assert (prosodic - mel).square().mean().sqrt() / mel.std() < 0.05
 
 
-def test_tacotron_chunks_equal_the_whole_away_from_nothing(extractor, make_voice):
+def test_tacotron_chunks_equal_the_whole(extractor, make_voice):
     """With one second of context the BiLSTM has forgotten where it was cut."""
     from dmt.features.chunks import encode_spans
 
