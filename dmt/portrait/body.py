@@ -44,12 +44,12 @@ def _ellipsoid(p: tuple, centre: tuple, radii: tuple) -> np.ndarray:
 def _skin(p: tuple) -> np.ndarray:
     x, y, z = p
     half = (np.abs(x), y, z)
-    neck = _capsule(p, (0, 0.7, 0.78), (0, 2.1, 0.92), 0.44, 0.42)
-    shoulders = _capsule(half, (0.2, 2.30, 1.0), (1.32, 2.58, 1.0), 0.36, 0.36)
-    trapezius = _capsule(half, (0.18, 1.7, 1.0), (0.95, 2.25, 1.05), 0.26, 0.20)
-    chest = _ellipsoid(p, (0, 3.15, 0.92), (1.45, 1.15, 0.66))
-    bones = _capsule(half, (0.12, 2.17, 0.50), (0.9, 2.08, 0.66), 0.05, 0.05)
-    muscle = _capsule(half, (0.12, 2.15, 0.52), (0.46, 1.0, 0.85), 0.07, 0.10)
+    neck = _capsule(p, (0, 0.6, 0.82), (0, 2.0, 0.94), 0.37, 0.40)
+    shoulders = _capsule(half, (0.2, 2.16, 1.0), (1.25, 2.42, 1.0), 0.36, 0.38)
+    trapezius = _capsule(half, (0.18, 1.6, 1.0), (0.95, 2.08, 1.05), 0.24, 0.20)
+    chest = _ellipsoid(p, (0, 3.0, 0.92), (1.45, 1.15, 0.66))
+    bones = _capsule(half, (0.12, 2.02, 0.50), (0.9, 1.93, 0.66), 0.05, 0.05)
+    muscle = _capsule(half, (0.12, 2.0, 0.52), (0.33, 1.0, 0.86), 0.07, 0.07)
     trunk = _smooth_min(_smooth_min(shoulders, chest, 0.3), trapezius, 0.25)
     d = _smooth_min(neck, trunk, 0.22)
     return _smooth_min(_smooth_min(d, muscle, 0.10), bones, 0.14)
@@ -57,7 +57,7 @@ def _skin(p: tuple) -> np.ndarray:
 
 def _neckline(p: tuple) -> np.ndarray:
     """Positive below the plane that cuts the sweater's neck."""
-    return p[1] - (2.10 - (p[2] - 0.85) * 0.52)
+    return p[1] - (1.96 - (p[2] - 0.85) * 0.42)
 
 
 def _cloth(p: tuple, skin: np.ndarray) -> np.ndarray:
@@ -65,12 +65,13 @@ def _cloth(p: tuple, skin: np.ndarray) -> np.ndarray:
     return np.maximum(skin - 0.055 + folds, -_neckline(p) - 0.02)
 
 
-def _collar(p: tuple) -> np.ndarray:
-    radial = (np.sqrt((p[0] / 0.66) ** 2 + ((p[2] - 0.92) / 0.56) ** 2) - 1) * 0.56
-    return np.sqrt((radial / 1.0) ** 2 + (_neckline(p) * 0.62) ** 2) - 0.062
+def _collar(p: tuple, skin: np.ndarray) -> np.ndarray:
+    across = np.abs(_neckline(p) - 0.05) - 0.045
+    out = np.abs(skin - 0.035) - 0.02
+    return np.hypot(np.maximum(across, 0), np.maximum(out, 0)) + np.minimum(np.maximum(across, out), 0) - 0.025
 
 
-def march(frame: Frame, top: float = 1.0, steps: int = 56) -> Body:
+def march(frame: Frame, top: float = 0.7, steps: int = 56) -> Body:
     """See the body from the front; nothing is looked for above `top` (units)."""
     x, y = frame.grid()
     rows = np.flatnonzero(y[:, 0] > top)
@@ -80,14 +81,14 @@ def march(frame: Frame, top: float = 1.0, steps: int = 56) -> Body:
     for _ in range(steps):
         p = (x[alive], y[alive], z[alive])
         skin = _skin(p)
-        z[alive] += 0.8 * np.minimum(np.minimum(skin, _cloth(p, skin)), _collar(p))
+        z[alive] += 0.8 * np.minimum(np.minimum(skin, _cloth(p, skin)), _collar(p, skin))
         alive &= z < 1.6
     hit = alive
     normals = np.stack([_gradient(axis, x, y, z) for axis in range(3)], -1)
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True) + 1e-9
     p = (x, y, z)
     skin = _skin(p)
-    material = np.argmin(np.stack([skin, _cloth(p, skin), _collar(p)]), 0)
+    material = np.argmin(np.stack([skin, _cloth(p, skin), _collar(p, skin)]), 0)
     depth = np.full((frame.size, frame.size), FAR, np.float32)
     depth[rows] = np.where(hit, z, FAR)
     all_normals = np.zeros((frame.size, frame.size, 3), np.float32)
@@ -103,5 +104,5 @@ def _gradient(axis: int, x: np.ndarray, y: np.ndarray, z: np.ndarray, step: floa
         p = [x, y, z]
         p[axis] = p[axis] + sign * step
         skin = _skin(tuple(p))
-        values.append(np.minimum(np.minimum(skin, _cloth(tuple(p), skin)), _collar(tuple(p))))
+        values.append(np.minimum(np.minimum(skin, _cloth(tuple(p), skin)), _collar(tuple(p), skin)))
     return values[0] - values[1]

@@ -13,7 +13,7 @@ from .skin import srgb
 from .strokes import LOWER_LIDS, UPPER_LIDS
 
 RADIUS = 0.205
-IRIS = 0.079
+IRIS = 0.081
 PUPIL = 0.031
 
 

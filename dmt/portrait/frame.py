@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-UNITS_ACROSS = 3.9
+UNITS_ACROSS = 3.95
 """Width of the picture in face units."""
-ORIGIN = (0.5, 0.42)
+ORIGIN = (0.5, 0.405)
 """Where the nose bridge (the origin of the units) lies, as a fraction of width and height."""
 
 

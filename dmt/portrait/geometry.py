@@ -107,46 +107,51 @@ def close_lips(points: np.ndarray, inner: np.ndarray) -> None:
     for a, b in zip(upper, lower, strict=True):
         points[a] = points[b] = 0.5 * (points[a] + points[b])
     # The meeting line: a soft bow, lowest beside the middle, its ends turned up into a faint smile.
-    line = upper + [lower[0]] + lower[1:] + [ring[5], ring[15]]
+    line = [*upper, *lower, ring[5], ring[15]]
     half = abs(points[ring[5], 0])
     for i in sorted(set(line)):
         u = abs(points[i, 0]) / half
-        points[i, 1] = 0.826 + 0.010 * np.exp(-((u / 0.22) ** 2)) + 0.012 * np.sin(np.pi * u) - 0.020 * u**3
-        points[i, 2] = -0.105 + 0.155 * u**2.2
+        points[i, 1] = 0.826 + 0.010 * np.exp(-((u / 0.22) ** 2)) + 0.012 * np.sin(np.pi * u) - 0.060 * u**2.3
+        points[i, 2] = -0.105 + 0.138 * u**2.2
 
 
 def sculpt(points: np.ndarray, contours: dict[str, np.ndarray]) -> np.ndarray:
     """Gentle changes of proportion: larger eyes, a narrower jaw and nose, fuller lips."""
     p = points.copy()
-    x, y = p[:, 0].copy(), p[:, 1].copy()
+    y = p[:, 1].copy()
     down = np.clip((y - 0.15) / 1.25, 0, 1)
-    p[:, 0] *= 1.0 - 0.035 - 0.10 * down**1.5
-    p[:, 1] -= 0.05 * np.clip((y - 0.95) / 0.45, 0, 1) ** 2
+    outer = np.clip((np.abs(p[:, 0]) - 0.05) / 0.50, 0, 1)
+    p[:, 0] *= 1.0 - 0.045 - 0.06 * down - 0.25 * outer * down
+    p[:, 1] -= 0.10 * np.clip((y - 0.92) / 0.45, 0, 1) ** 1.5
     nose = _falloff(points, (0.0, 0.45), (0.26, 0.28))
-    p[:, 0] *= 1.0 - 0.17 * nose
-    p[:, 1] -= 0.035 * _falloff(points, (0.0, 0.55), (0.3, 0.16))
+    p[:, 0] *= 1.0 - 0.22 * nose
+    p[:, 1] -= 0.040 * _falloff(points, (0.0, 0.52), (0.3, 0.18))
+    p[:, 2] -= 0.035 * _falloff(points, (0.0, 0.38), (0.12, 0.26)) - 0.02 * _falloff(points, (0.0, -0.02), (0.1, 0.1))
+    p[:, 0] *= 1.0 + 0.13 * _falloff(points, (0.0, 0.84), (0.40, 0.14))
     for side in (-1, 1):
-        centre = np.array([side * 0.338, 0.068])
+        centre = np.array([side * 0.336, 0.068])
         grow = _falloff(p, tuple(centre), (0.27, 0.2))[:, None]
         grow[SURFACE:] = 0.0
-        p[:, :2] += (p[:, :2] - centre) * grow * [0.10, 0.26]
+        p[:, :2] += (p[:, :2] - centre) * grow * [0.17, 0.24]
         tilt = _falloff(p, (side * 0.5, 0.07), (0.12, 0.15))
         tilt[SURFACE:] = 0.0
         p[:, 1] -= 0.012 * tilt
+        p[:, 1] -= 0.026 * _falloff(points, (side * 0.28, 0.85), (0.16, 0.13))
+        p[:, 2] -= 0.012 * _falloff(points, (side * 0.42, 0.50), (0.2, 0.2))
         brow = _falloff(points, (side * 0.42, -0.2), (0.34, 0.13))
-        p[:, 1] -= 0.045 * brow
+        p[:, 1] += 0.012 * brow
     _place_irises(p)
     close_lips(p, contours["lips_inner"])
     _shape_lips(p, contours)
     return p
 
 
-def _place_irises(p: np.ndarray, radius: float = 0.079) -> None:
+def _place_irises(p: np.ndarray, radius: float = 0.081) -> None:
     """Round irises, level, a little under the upper lid: eyes that look at the viewer."""
     for centre, ring, side in ((468, (469, 470, 471, 472), -1), (473, (474, 475, 476, 477), 1)):
         upper, lower = (159, 145) if side < 0 else (386, 374)
         middle = 0.5 * (p[upper, 1] + p[lower, 1])
-        p[centre, :2] = [side * 0.333, middle - 0.010]
+        p[centre, :2] = [side * 0.333, middle - 0.018]
         offsets = np.array([[1, 0], [0, -1], [-1, 0], [0, 1]]) * radius
         for index, offset in zip(ring, offsets, strict=True):
             p[index] = p[centre]
@@ -156,7 +161,7 @@ def _place_irises(p: np.ndarray, radius: float = 0.079) -> None:
 def _shape_lips(p: np.ndarray, contours: dict[str, np.ndarray]) -> None:
     """Round the lips between their outer contour and the meeting line."""
     outer = contours["lips_outer"]
-    p[outer, 0] *= 0.97
+    p[outer, 0] *= 1.0
     full = {0: -0.004, 37: -0.014, 267: -0.014, 39: -0.006, 269: -0.006, 17: 0.02, 84: 0.016, 314: 0.016}
     for index, dy in full.items():
         p[index, 1] += dy

@@ -10,7 +10,7 @@ from .frame import Frame, smoothstep
 from .raster import FAR, nearest
 
 CENTRE = np.array([0.0, -0.10, 0.74])
-RADII = np.array([0.79, 0.83, 0.77])
+RADII = np.array([0.78, 0.86, 0.77])
 PART = 0.20
 STEP, STEPS = 0.03, 112
 
@@ -38,7 +38,7 @@ class HairView:
 def hairline(x: np.ndarray) -> np.ndarray:
     """Height y of the hairline on the forehead above x, in units."""
     u = np.abs(x)
-    return -0.60 + 0.10 * u**2 + 0.75 * np.clip(u - 0.45, 0, None) ** 1.6 + 0.015 * np.cos(9 * u)
+    return -0.585 + 0.10 * u**2 + 0.75 * np.clip(u - 0.45, 0, None) ** 1.6 + 0.015 * np.cos(9 * u)
 
 
 def grows(points: np.ndarray) -> np.ndarray:
@@ -59,7 +59,7 @@ def _roots(count: int, rng: np.random.Generator) -> np.ndarray:
 
 def _face_width(y: np.ndarray) -> np.ndarray:
     """Half width that the hair leaves free around the face and neck at height y."""
-    cheek = 0.735 - 0.10 * smoothstep(0.3, 1.4, y) + 0.05 * smoothstep(1.3, 2.0, y)
+    cheek = 0.70 - 0.10 * smoothstep(0.3, 1.4, y) + 0.05 * smoothstep(1.3, 2.0, y)
     return np.where(y < -0.25, 0.735 * np.sqrt(np.clip((y + 0.63) / 0.38, 0, 1)), cheek)
 
 
@@ -72,12 +72,14 @@ def _grow(roots: np.ndarray, layer: np.ndarray, rng: np.random.Generator) -> np.
     front = smoothstep(0.75, 0.25, roots[:, 2])
     velocity = np.stack([side * 0.9, -0.35 * np.ones(count), 0.25 + 0.3 * rng.random(count)], 1)
     rest_x = side * (0.80 + 0.16 * rng.random(count) + 0.9 * layer)
-    rest_z = np.where(front > 0.3, 0.40 + 0.25 * rng.random(count), 0.62 + 0.75 * rng.random(count))
+    behind = roots[:, 2] > 0.80
+    rest_x = np.where(behind, 1.15 * roots[:, 0] + side * 0.9 * layer, rest_x)
+    rest_z = np.where(front > 0.3, 0.40 + 0.25 * rng.random(count), 0.62 + 0.45 * rng.random(count))
+    rest_z = np.where(behind, 1.0 + 0.3 * rng.random(count), rest_z)
     for step in range(STEPS):
         points[:, step] = p
         s = step * STEP
         out = (p - CENTRE) / RADII
-        radius = np.linalg.norm(out, axis=1, keepdims=True)
         normal = out / RADII
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
         hanging = smoothstep(-0.25, 0.35, p[:, 1])[:, None]
@@ -121,12 +123,21 @@ def grow(count: int, seed: int = 11) -> Strands:
     points = _grow(roots, layer, rng)
     s = np.arange(STEPS) * STEP
     spread = rng.standard_normal((count, 1, 3)) * [0.045, 0.03, 0.05]
-    amount = (smoothstep(0.15, 1.1, s) * 0.93)[None, :, None]
+    amount = (smoothstep(0.30, 1.5, s) * 0.86)[None, :, None]
     points += (guide[owner] + spread * (1 - 0.35 * smoothstep(1.2, 3.0, s))[None, :, None] - points) * amount
     frizz = _wave(points, rng, 0.006)
     tone = np.clip(0.6 * rng.standard_normal(guides)[owner] + 0.5 * rng.standard_normal(count), -1.6, 1.6)
     reach = np.clip(0.93 + 0.05 * rng.standard_normal(count) - 0.12 * rng.random(guides)[owner], 0.6, 1.0)
-    return Strands((points + frizz).astype(np.float32), tone.astype(np.float32), reach.astype(np.float32))
+    points = points + frizz
+    clear = _clear_of_face(points)
+    return Strands(*(part[clear].astype(np.float32) for part in (points, tone, reach)))
+
+
+def _clear_of_face(points: np.ndarray) -> np.ndarray:
+    """Which strands [N] leave the forehead and the cheeks free."""
+    x, y, z = np.moveaxis(points, -1, 0)
+    low = (np.abs(x) < 0.56) & (y > hairline(x) + 0.03) & (y < 1.3) & (z < 0.6)
+    return ~low.any(1)
 
 
 def _wave(points: np.ndarray, rng: np.random.Generator, height: float) -> np.ndarray:

@@ -20,13 +20,13 @@ class Lamp:
     samples: int
 
 
-KEY = Lamp((-0.62, -0.50, -0.78), 0.34, (2.05, 1.86, 1.64), 20)
-FILL = Lamp((0.85, -0.05, -0.70), 0.5, (0.44, 0.50, 0.62), 14)
+KEY = Lamp((-0.76, -0.56, -0.66), 0.34, (2.75, 2.48, 2.16), 24)
+FILL = Lamp((0.85, -0.05, -0.70), 0.5, (0.34, 0.38, 0.46), 14)
 TOP = Lamp((0.15, -1.0, -0.30), 0.5, (0.42, 0.42, 0.44), 14)
-LOW = Lamp((0.05, 0.75, -0.75), 0.5, (0.24, 0.20, 0.17), 10)
+LOW = Lamp((0.05, 0.75, -0.75), 0.5, (0.12, 0.10, 0.085), 10)
 RIM = Lamp((0.92, -0.30, 0.30), 0.2, (1.3, 1.35, 1.5), 1)
 LAMPS = (KEY, FILL, TOP, LOW)
-SKY = np.array([0.30, 0.32, 0.36], np.float32)
+SKY = np.array([0.22, 0.24, 0.28], np.float32)
 DOME = 40
 
 
@@ -59,7 +59,7 @@ def _visible(depth: np.ndarray, scale: float, direction: np.ndarray, reach: floa
     height, width = depth.shape
     blocked = np.zeros_like(depth)
     for t in np.geomspace(1.5 / scale, reach, steps):
-        dx, dy = int(round(direction[0] * t * scale)), int(round(direction[1] * t * scale))
+        dx, dy = round(float(direction[0] * t * scale)), round(float(direction[1] * t * scale))
         if (dx == 0 and dy == 0) or abs(dx) >= width or abs(dy) >= height:
             continue
         here = np.s_[max(0, -dy) : height - max(0, dy), max(0, -dx) : width - max(0, dx)]
@@ -107,7 +107,7 @@ def rim(normals: np.ndarray) -> np.ndarray:
 def gloss(normals: np.ndarray, roughness: np.ndarray, lamp: Lamp) -> np.ndarray:
     """Specular reflection [H, W] of a lamp (GGX, reflectance 0.028), its size added to the roughness."""
     toward = unit(lamp.direction)
-    half = unit(toward + [0.0, 0.0, -1.0])
+    half = unit(toward + np.array([0.0, 0.0, -1.0]))
     n_h = np.clip(normals @ half, 0, 1)
     n_l = np.clip(normals @ toward, 0, 1)
     n_v = np.clip(-normals[..., 2], 0.05, 1)
@@ -121,7 +121,7 @@ def gloss(normals: np.ndarray, roughness: np.ndarray, lamp: Lamp) -> np.ndarray:
 
 def scatter(light: np.ndarray, mask: np.ndarray, depth: np.ndarray, scale: float) -> np.ndarray:
     """Light [H, W, 3] spread under the skin: widest for red, within `mask` [H, W] (subsurface scattering)."""
-    profile = ((0.010, (0.30, 0.55, 0.70)), (0.028, (0.35, 0.32, 0.25)), (0.065, (0.35, 0.13, 0.05)))
+    profile = ((0.010, (0.38, 0.56, 0.68)), (0.026, (0.36, 0.32, 0.26)), (0.055, (0.26, 0.12, 0.06)))
     out = np.zeros_like(light)
     for radius, share in profile:
         sigma = radius * scale

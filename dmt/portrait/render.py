@@ -20,7 +20,7 @@ class Look:
 
     size: int = 768
     supersample: int = 2
-    hairs: int = 26000
+    hairs: int = 48000
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class _Scene:
-    """The nearest solid surface behind the hair. part: 0 nothing, 1 skin of the head, 2 of the body, 3 eyes, 4 cloth."""
+    """The nearest solid surface behind the hair. part: 0 nothing, 1 head, 2 neck, 3 eyes, 4 cloth."""
 
     depth: np.ndarray
     normals: np.ndarray
@@ -47,17 +47,17 @@ def render(look: Look) -> Picture:
     """Draw the portrait; the same `look` gives the same picture."""
     frame = Frame(look.size * look.supersample)
     face = geometry.build()
-    scene, eye, paint = _solids(frame, face)
+    scene, eye = _solids(frame, face)
     hairs = hair.view(frame, hair.grow(look.hairs))
-    light, openness, key = _light(look, scene, hairs)
-    colour = _shade(frame, scene, eye, paint, light, openness, key)
-    colour = _fine_hairs(frame, face, colour, light)
-    colour = _cover_with_hair(frame, colour, scene.depth, hairs, light, openness, key)
+    on_solids, on_hair = _light(look, scene, hairs)
+    colour = _shade(frame, scene, eye, *on_solids)
+    colour = _fine_hairs(frame, face, colour)
+    colour = _cover_with_hair(frame, colour, scene.depth, hairs, *on_hair)
     small = _shrink(colour, look.supersample)
     return Picture(_develop(small), Frame(look.size).pixels(face.landmarks.copy()).astype(np.float32))
 
 
-def _solids(frame: Frame, face: geometry.Face) -> tuple[_Scene, eyes.Eyes, skin.Skin]:
+def _solids(frame: Frame, face: geometry.Face) -> tuple[_Scene, eyes.Eyes]:
     depth, normals = draw_mesh(frame, face.vertices, face.triangles, face.normals)
     eye = eyes.look(frame, face.landmarks)
     torso = body.march(frame)
@@ -72,7 +72,7 @@ def _solids(frame: Frame, face: geometry.Face) -> tuple[_Scene, eyes.Eyes, skin.
     collar = torso.material == body.COLLAR
     albedo, roughness, relief = _materials(frame, part, collar, paint, eye)
     normals = _emboss(normals, relief, frame.scale, part == 4)
-    return _Scene(layers.min(0), normals, part, albedo, roughness, collar), eye, paint
+    return _Scene(layers.min(0), normals, part, albedo, roughness, collar), eye
 
 
 def _emboss(normals: np.ndarray, relief: np.ndarray, scale: float, where: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ def _materials(
     relief = np.where(collar, 0.008 * rib, 0.009 * stitch).astype(np.float32)
     wool = srgb(36, 92, 104) * (0.62 + 0.42 * np.where(collar, rib, stitch))[..., None]
     wool = wool * (1 + 0.05 * noise(frame, 0.012, 31))[..., None]
-    scalp = smoothstep(0.06, -0.10, y - hair.hairline(x))
+    scalp = smoothstep(0.015, -0.03, y - hair.hairline(x))
     flesh = mix(paint.albedo, srgb(58, 36, 27), 0.95 * scalp * (part == 1))
     albedo = np.where((part == 4)[..., None], wool, flesh)
     albedo = np.where((part == 3)[..., None], eye.albedo * eye.shade[..., None], albedo)
@@ -108,23 +108,41 @@ def _resize(picture: np.ndarray, size: int) -> np.ndarray:
     return grown[0].permute(1, 2, 0).numpy().reshape(size, size, *picture.shape[2:])
 
 
-def _light(look: Look, scene: _Scene, hairs: hair.HairView) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Irradiance, openness and key visibility, at full size; worked out at the picture's size."""
+def _light(look: Look, scene: _Scene, hairs: hair.HairView) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Irradiance, openness and key visibility on the solid surfaces, and the same on the hair.
+
+    Worked out at the picture's size, given at the size of the scene.
+    """
     in_front = hairs.depth < scene.depth
     capped = np.where(scene.depth > FAR / 2, 2.2, scene.depth)
-    soft_hair = np.where(hairs.depth < FAR / 2, np.minimum(hairs.depth, capped), capped)
+    there = in_front.astype(np.float32)
+    reach = 0.022 * Frame(scene.depth.shape[0]).scale
+    soft_hair = blur(np.where(in_front, hairs.depth, 0.0), reach) / np.maximum(blur(there, reach), 1e-3)
     depth = _resize(np.where(in_front, soft_hair, capped), look.size)
     normals = _resize(np.where(in_front[..., None], hairs.normal, scene.normals), look.size)
     maps = lighting.illuminate(depth, lighting.unit(normals).astype(np.float32), Frame(look.size).scale)
     full = scene.depth.shape[0]
-    return tuple(_resize(m, full) for m in maps)
+    solid = tuple(_resize(m, full) for m in maps)
+    cover = (_resize(there, look.size) > 0.7).astype(np.float32)
+    return solid, tuple(_resize(_spread(m, cover, Frame(look.size).scale), full) for m in maps)
+
+
+def _spread(values: np.ndarray, cover: np.ndarray, scale: float) -> np.ndarray:
+    """Values known where `cover` is 1, carried beyond its edge: what lights a lock also lights its stray hairs."""
+    known = values * cover.reshape(*cover.shape, *[1] * (values.ndim - 2))
+    out = values
+    for radius in (0.12, 0.03, 0.008):
+        weight = blur(cover, radius * scale)
+        shape = (*cover.shape, *[1] * (values.ndim - 2))
+        near = blur(known, radius * scale) / np.maximum(weight, 1e-4).reshape(shape)
+        out = np.where((weight > 0.02).reshape(shape), near, out)
+    return out
 
 
 def _shade(
     frame: Frame,
     scene: _Scene,
     eye: eyes.Eyes,
-    paint: skin.Skin,
     light: np.ndarray,
     openness: np.ndarray,
     key: np.ndarray,
@@ -136,12 +154,12 @@ def _shade(
         lighting.scatter(light, (scene.part == 2).astype(np.float32), scene.depth, frame.scale),
         lit,
     )
-    colour = scene.albedo * lit * 0.40
+    colour = scene.albedo * lit * 0.385
     skin_like = np.isin(scene.part, (1, 2))
     spec = lighting.gloss(scene.normals, scene.roughness, lighting.KEY) * key * 1.5
     spec += lighting.gloss(scene.normals, scene.roughness, lighting.FILL) * 0.30 * openness
     spec += lighting.gloss(scene.normals, scene.roughness, lighting.TOP) * 0.25 * openness
-    colour += np.where(skin_like, spec, 0)[..., None] * 0.55
+    colour += np.where(skin_like, spec, 0)[..., None] * 0.9
     edge = lighting.rim(scene.normals) * np.where(skin_like, 0.10, 0.16) * (scene.part != 3) * (scene.part != 0)
     colour += edge[..., None] * np.array([0.9, 0.95, 1.05], np.float32) * openness[..., None]
     colour += np.where((scene.part == 3)[..., None], eye.glint, 0)
@@ -155,7 +173,7 @@ def _backdrop(frame: Frame) -> np.ndarray:
     return colour * (1 - 0.10 * smoothstep(0.5, 2.6, y))[..., None]
 
 
-def _fine_hairs(frame: Frame, face: geometry.Face, colour: np.ndarray, light: np.ndarray) -> np.ndarray:
+def _fine_hairs(frame: Frame, face: geometry.Face, colour: np.ndarray) -> np.ndarray:
     brow = strokes.cover(frame, strokes.brows(face.landmarks))
     colour = mix(colour, srgb(74, 48, 36) * 0.8, 0.88 * brow)
     x, y = frame.grid()
@@ -183,9 +201,9 @@ def _cover_with_hair(
 ) -> np.ndarray:
     there = hairs.depth < FAR / 2
     envelope = blur(np.where(there, hairs.depth, 2.0), 0.03 * frame.scale)
-    deep = np.exp(-4.5 * np.clip(hairs.depth - envelope + 0.03, 0, None))
-    base = mix(np.broadcast_to(srgb(88, 52, 34), (*there.shape, 3)), srgb(150, 92, 54), 0.35 + 0.28 * hairs.tone)
-    base = mix(base, srgb(168, 108, 66), 0.25 * smoothstep(1.2, 3.2, hairs.along))
+    deep = np.exp(-3.2 * np.clip(hairs.depth - envelope + 0.03, 0, None))
+    base = mix(np.broadcast_to(srgb(62, 38, 27), (*there.shape, 3)), srgb(122, 76, 48), 0.40 + 0.34 * hairs.tone)
+    base = mix(base, srgb(140, 92, 58), 0.25 * smoothstep(1.2, 3.2, hairs.along))
     toward = lighting.unit(lighting.KEY.direction)
     across = np.sqrt(np.clip(1 - (hairs.tangent @ toward.astype(np.float32)) ** 2, 0, 1))
     diffuse = base * light * (0.14 + 0.20 * across)[..., None]
@@ -208,7 +226,7 @@ def _shrink(colour: np.ndarray, factor: int) -> np.ndarray:
 def _develop(colour: np.ndarray) -> np.ndarray:
     """Linear light to display bytes: a filmic shoulder, then sRGB, a little dither against banding."""
     v = np.clip(colour, 0, None) * 1.05
-    v = (v * (2.51 * v + 0.03)) / (v * (2.43 * v + 0.59) + 0.14) * 0.35 + 0.65 * (1 - np.exp(-1.25 * v)) / (
+    v = (v * (2.51 * v + 0.03)) / (v * (2.43 * v + 0.59) + 0.14) * 0.5 + 0.5 * (1 - np.exp(-1.25 * v)) / (
         1 - np.exp(-1.25 * 1.6)
     )
     v = np.clip(v, 0, 1)

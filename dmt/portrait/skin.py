@@ -21,9 +21,9 @@ def srgb(red: int, green: int, blue: int) -> np.ndarray:
     return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-SKIN = srgb(233, 190, 163)
+SKIN = srgb(226, 174, 144)
 BLUSH = srgb(226, 138, 118)
-LIP = srgb(196, 98, 92)
+LIP = srgb(197, 112, 104)
 DEEP = srgb(120, 52, 44)
 SHADE = srgb(176, 122, 100)
 
@@ -63,15 +63,27 @@ def paint(frame: Frame, landmarks: np.ndarray, contours: dict[str, np.ndarray], 
     albedo = mix(albedo, SHADE, 0.20 * _both(x, y, p[450], 0.20, 0.06, -0.1) + 0.10 * _both(x, y, p[463], 0.06, 0.10))
     albedo *= _lid_shadow(x, y, p)[..., None] ** np.array([0.75, 1.0, 0.95], np.float32)
     albedo = _freckles(frame, x, y, p, albedo, seed + 2)
+    albedo = mix(
+        albedo,
+        SHADE,
+        0.30 * _both(x, y, p[291] + [0.02, 0.004, 0], 0.035, 0.030) + 0.22 * _spot(x, y, p[18], 0.14, 0.035),
+    )
     nostrils, wing = _nose(x, y, p)
     albedo = mix(albedo, srgb(60, 20, 16), 0.93 * nostrils)
     albedo = mix(albedo, srgb(150, 84, 68), 0.30 * wing)
     lips, lip_relief, lip_albedo = _lips(frame, x, y, p, contours, seed + 5)
     albedo += (lip_albedo - albedo) * lips[..., None]
     pores = noise(frame, 0.011, seed + 7) * 0.5 + noise(frame, 0.02, seed + 8) * 0.5
-    relief = 0.00030 * pores * (1 - lips) + lip_relief - 0.020 * nostrils - 0.006 * wing - 0.010 * _creases(x, y, p)
+    relief = (
+        0.00030 * pores * (1 - lips)
+        + lip_relief
+        - 0.020 * nostrils
+        - 0.006 * wing
+        - 0.010 * _creases(x, y, p)
+        + _folds(x, y, p)
+    )
     oily = _spot(x, y, p[4], 0.12, 0.2) + _spot(x, y, p[9], 0.3, 0.25)
-    roughness = 0.47 - 0.06 * np.clip(oily, 0, 1) + 0.02 * pores
+    roughness = 0.42 - 0.06 * np.clip(oily, 0, 1) + 0.02 * pores
     roughness += (0.33 - roughness) * lips
     return Skin(albedo.astype(np.float32), roughness.astype(np.float32), relief.astype(np.float32), lips)
 
@@ -84,7 +96,7 @@ def _lid_shadow(x: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
         above = smoothstep(0.03, -0.03, y - p[lid[4], 1] - 0.04)
         tone *= 1 - 0.32 * np.exp(-((d / 0.045) ** 2)) * above
         fold = distance(x, y, smooth_curve(p[list(CREASES[side])], False), False)
-        tone *= 1 - 0.30 * np.exp(-((fold / 0.014) ** 2)) - 0.10 * np.exp(-((fold / 0.05) ** 2))
+        tone *= 1 - 0.42 * np.exp(-((fold / 0.009) ** 2)) - 0.10 * np.exp(-((fold / 0.05) ** 2))
     return tone
 
 
@@ -94,6 +106,17 @@ def _creases(x: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
         d = distance(x, y, smooth_curve(p[list(crease)], False), False)
         folds += np.exp(-((d / 0.016) ** 2))
     return folds
+
+
+def _folds(x: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Relief [H, W] of the philtrum, the folds beside nose and mouth and the hollows under the eyes."""
+    middle = 0.5 * (p[2, 1] + p[0, 1])
+    along = np.exp(-(((y - middle) / 0.075) ** 2))
+    relief = along * (0.0035 * np.exp(-(((np.abs(x) - 0.045) / 0.02) ** 2)) - 0.0055 * np.exp(-((x / 0.026) ** 2)))
+    for chain in ((358, 423, 426, 436), (129, 203, 206, 216), (463, 452, 451, 450), (243, 232, 231, 230)):
+        d = distance(x, y, smooth_curve(p[list(chain)], False), False)
+        relief -= 0.0045 * np.exp(-((d / 0.030) ** 2))
+    return relief
 
 
 def _freckles(frame: Frame, x: np.ndarray, y: np.ndarray, p: np.ndarray, albedo: np.ndarray, seed: int) -> np.ndarray:
@@ -111,7 +134,7 @@ def _freckles(frame: Frame, x: np.ndarray, y: np.ndarray, p: np.ndarray, albedo:
 def _nose(x: np.ndarray, y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Nostrils [H, W] and the crease around the wings [H, W]."""
     at = 0.5 * (p[290] + p[328])
-    nostril = _both(x, y, at + [0.0, -0.018, 0], 0.052, 0.019, 0.22)
+    nostril = _both(x, y, at + np.array([0.0, -0.018, 0.0]), 0.052, 0.019, 0.22)
     nostril = smoothstep(0.25, 0.85, nostril)
     wing = np.zeros_like(x)
     for chain in ((358, 294, 327), (129, 64, 98)):
@@ -137,7 +160,7 @@ def _lips(
     lines += 0.5 * np.interp((at * 1.7 % (columns - 1)).ravel(), np.arange(columns), ridge[1]).reshape(x.shape)
     upper = smoothstep(0.02, -0.02, y - np.interp(x[0], line[:, 0], line[:, 1])[None])
     colour = np.broadcast_to(LIP, (*x.shape, 3)) * (1 + 0.06 * lines)[..., None]
-    colour = mix(colour, srgb(172, 80, 78), 0.35 * upper)
+    colour = mix(colour, srgb(176, 90, 86), 0.35 * upper)
     colour = mix(colour, srgb(216, 128, 118), 0.30 * (1 - upper) * _spot(x, y, p[16], 0.14, 0.05))
     colour = mix(colour, DEEP, 0.55 * np.exp(-((seam / 0.022) ** 2)))
     colour = mix(colour, srgb(58, 18, 18), 0.88 * np.exp(-((seam / 0.0085) ** 2)))

@@ -29,7 +29,7 @@ def cover(frame: Frame, strokes: Strokes) -> np.ndarray:
     fine = (a + (b - a) * f).reshape(len(points), -1, 2)
     step = np.repeat(np.linalg.norm(points[:, 1:] - points[:, :-1], axis=2), fine_per, axis=1) / fine_per
     along = np.linspace(0, 1, fine.shape[1])[None]
-    taper = width[:, None] * (1 - along**1.6) ** 0.9 * np.minimum(1, 0.5 + 4 * along)
+    taper = width[:, None] * (1 - along**1.4) * np.minimum(1, 0.5 + 4 * along)
     ink = (step * taper * frame.scale**2).reshape(-1, 1)
     return 1 - np.exp(-1.25 * splat(frame, fine.reshape(-1, 2), ink)[..., 0])
 
@@ -57,9 +57,9 @@ def brows(landmarks: np.ndarray, seed: int = 5, count: int = 420) -> Strokes:
         top = resample(smooth_curve(landmarks[list(upper), :2], False), 64)
         low = resample(smooth_curve(landmarks[list(lower), :2], False), 64)
         u = rng.random(count) ** 0.9
-        v = np.clip(0.5 + 0.21 * rng.standard_normal(count), 0.08, 0.92)
+        v = np.clip(0.5 + 0.24 * rng.standard_normal(count), 0.08, 0.92)
         # The brow is a band of even thickness that thins towards its tail.
-        v = 0.58 + (v - 0.5) * (0.72 - 0.52 * np.clip((u - 0.45) / 0.55, 0, 1)) * np.clip(0.62 + 1.6 * u, 0, 1)
+        v = 0.58 + (v - 0.5) * (0.80 - 0.52 * np.clip((u - 0.45) / 0.55, 0, 1)) * np.clip(0.62 + 1.6 * u, 0, 1)
         index = np.clip((u * 62).astype(int), 0, 62)
         blend = (u * 62 - index)[:, None]
         upper_at, lower_at = (
@@ -70,14 +70,14 @@ def brows(landmarks: np.ndarray, seed: int = 5, count: int = 420) -> Strokes:
         along = (top[index + 1] + low[index + 1] - top[index] - low[index]) * [side, 1]
         base = np.arctan2(along[:, 1], along[:, 0])
         lift = (1.15 * np.exp(-((u / 0.16) ** 2)) + 0.42) * (1.15 - v) + 0.05
-        angle = base - lift + 0.10 * rng.standard_normal(count)
+        angle = base - lift + 0.14 * rng.standard_normal(count)
         turn = 0.35 * lift + 0.25 * v
         length = (
             (0.060 + 0.030 * np.sin(np.pi * np.clip(u, 0, 1))) * (0.75 + 0.4 * rng.random(count)) * (1 - 0.35 * u**3)
         )
         arc = _curl(np.zeros((count, 2)), angle, turn, length) * [side, 1]
         points.append(root[:, None] + arc - arc[:, 2:3])
-        widths.append(0.0056 * (0.6 + 0.6 * rng.random(count)) * np.clip(0.45 + 3 * u, 0, 1))
+        widths.append(0.0066 * (0.6 + 0.6 * rng.random(count)) * np.clip(0.45 + 3 * u, 0, 1))
     return Strokes(np.concatenate(points), np.concatenate(widths))
 
 
@@ -90,7 +90,7 @@ def lashes(landmarks: np.ndarray, seed: int = 6) -> Strokes:
     """Upper and lower lashes of both eyes."""
     rng = np.random.default_rng(seed)
     points, widths = [], []
-    for lids, count, rise, size, ink in ((UPPER_LIDS, 95, -1, 0.088, 0.0075), (LOWER_LIDS, 46, 1, 0.036, 0.0035)):
+    for lids, count, rise, size, ink in ((UPPER_LIDS, 150, -1, 0.064, 0.0070), (LOWER_LIDS, 50, 1, 0.026, 0.0026)):
         for side, lid in lids.items():
             curve = resample(smooth_curve(landmarks[list(lid), :2], False), 256)
             u = np.sort(0.14 + 0.86 * rng.random(count))
