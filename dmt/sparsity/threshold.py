@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from dmt_kernels import Masked, ema_state, threshold_ema
+from dmt_kernels import Masked, ema_state, masked_linear, threshold_ema
 
 from ..config import SparsityConfig
 from ..errors import InputError
@@ -51,8 +51,16 @@ class DynamicThreshold(nn.Module):
         return masked.values, masked
 
     def _linear(self, x: Tensor, state: Tensor, layer: nn.Linear) -> tuple[Tensor, Masked]:
-        values, masked = self._mask(x, state)
-        return layer(values), masked
+        return masked_linear(
+            x,
+            self.theta,
+            state,
+            layer.weight,
+            layer.bias,
+            alpha=self.alpha,
+            update=self.training,
+            information=self.training,
+        )
 
     def _per_bucket(self, x: Tensor, t: Tensor | None, apply) -> Tensor:
         """`apply(rows of one bucket, its EMA state)`, put together in the order of x."""
