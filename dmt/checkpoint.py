@@ -68,7 +68,7 @@ def load_model(
     another kind or version, or whose tensors do not fit its configuration or are not finite.
     """
     metadata, tensors = _read(Path(path))
-    model = MotionModel(_config(path, metadata), speech)
+    model = _build(path, metadata, speech)
     _check(path, _stored(model), tensors)
     own = model.state_dict()
     with torch.no_grad():
@@ -113,11 +113,12 @@ def _check_kind(path: str | Path, metadata: dict[str, str]) -> None:
         )
 
 
-def _config(path: str | Path, metadata: dict[str, str]) -> ModelConfig:
+def _build(path: str | Path, metadata: dict[str, str], speech: SpeechEncoder | None) -> MotionModel:
+    """The model that the metadata describes, its weights still random."""
     _check_kind(path, metadata)
     try:
-        return from_dict(ModelConfig, json.loads(metadata["config"]))
-    except (KeyError, json.JSONDecodeError, TypeError, InputError) as error:
+        return MotionModel(from_dict(ModelConfig, json.loads(metadata["config"])), speech)
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise InputError(f"{path} holds no usable configuration ({error}); the file is damaged") from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import InputError
 
@@ -137,19 +137,34 @@ def to_dict(config: Any) -> dict[str, Any]:
     return asdict(config)
 
 
-def from_dict(cls: type, data: dict[str, Any]) -> Any:
-    """The inverse of `to_dict`; unknown or missing keys are an InputError naming them."""
-    from typing import get_args, get_type_hints
-
+def from_dict(cls: type, data: Any) -> Any:
+    """The inverse of `to_dict`; InputError for an unknown field or a value of the wrong type."""
+    if not isinstance(data, dict):
+        raise InputError(f"{cls.__name__} must be a mapping of its fields, got {data!r}")
     hints = get_type_hints(cls)
     known = {f.name for f in fields(cls)}
     if unknown := sorted(set(data) - known):
         raise InputError(f"{cls.__name__} has no field {', '.join(unknown)}; the file is from another version")
-    values = {}
-    for name, value in data.items():
-        inner = [t for t in (hints[name], *get_args(hints[name])) if is_dataclass(t)]
-        values[name] = from_dict(inner[0], value) if inner and isinstance(value, dict) else value
-    return cls(**values)
+    return cls(**{name: _value(f"{cls.__name__}.{name}", hints[name], value) for name, value in data.items()})
+
+
+def _value(name: str, hint: Any, value: Any) -> Any:
+    """`value` if it has the type `hint`; a mapping becomes the dataclass that hint names."""
+    if get_origin(hint) is Literal:
+        if value in get_args(hint):
+            return value
+        raise InputError(f"{name} must be one of {', '.join(map(str, get_args(hint)))}, got {value!r}")
+    choices = get_args(hint) or (hint,)
+    if type(None) in choices and value is None:
+        return None
+    for choice in choices:
+        if is_dataclass(choice):
+            return from_dict(choice, value)
+        if isinstance(value, bool) == (choice is bool) and isinstance(
+            value, (int, float) if choice is float else choice
+        ):
+            return value
+    raise InputError(f"{name} must be {' or '.join(c.__name__ for c in choices)}, got {value!r}")
 
 
 __all__ = [

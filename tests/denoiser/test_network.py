@@ -133,7 +133,7 @@ def warmed(sparsity, **changes):
     """A network whose thresholds have seen data."""
     net = build(sparsity, **changes).train()
     for seed in range(3):
-        x_t, t, *rest = draw(seed=seed)
+        x_t, _, *rest = draw(seed=seed)
         net(x_t, torch.tensor([100 + 300 * seed, 900 - 200 * seed]), *rest)
     return net.eval()
 
