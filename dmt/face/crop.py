@@ -12,7 +12,7 @@ SIDE = 3.4
 """Eye distances that the square measures where the picture has room."""
 SMALLEST_SIDE = 2.6
 """Eye distances that it must have; what the picture lacks of that is padded."""
-CENTRE = 0.28
+CENTRE = 0.22
 """Eye distances from the bridge of the nose down to the middle of the square."""
 SMALLEST_EYES = 16.0
 """Pixels between the outer eye corners under which a face is too small to move."""

@@ -21,6 +21,7 @@ _LIDS = (
     (RIGHT_UPPER_LID, RIGHT_LOWER_LID, RIGHT_BROW_EDGE),
     (LEFT_UPPER_LID, LEFT_LOWER_LID, LEFT_BROW_EDGE),
 )
+_AROUND = ((224, 223, 222, 225, 113, 226, 111, 117), (444, 443, 442, 445, 342, 446, 340, 346))
 _UNSEEN = 0.01
 """Closures under this are not drawn."""
 
@@ -28,7 +29,7 @@ _UNSEEN = 0.01
 class Lid:
     """One eye of one portrait, in a frame whose x runs from corner to corner."""
 
-    def __init__(self, anatomy: Anatomy, which: int, device: torch.device):
+    def __init__(self, image: Tensor, anatomy: Anatomy, which: int, device: torch.device):
         """which: 0 the viewer's left eye, 1 the right."""
         upper, lower, brow = (anatomy.landmarks[list(index), :2] for index in _LIDS[which])
         first, last = upper[0], upper[-1]
@@ -52,6 +53,9 @@ class Lid:
         self.low, self.high = points.amin(0) - margin, points.amax(0) + margin
         self.low[1] -= self._strip
         self._unit = anatomy.unit
+        # The skin between lid and brow and at the eye's outer side.
+        around = anatomy.landmarks[list(_AROUND[which]), :2]
+        self._tone = _skin_tone(image, around.to(image.device)).to(device)
 
     def draw(
         self, frame: Tensor, image: Tensor, source: Tensor, closure: float, box: tuple[int, int, int, int]
@@ -77,26 +81,47 @@ class Lid:
         top, bottom = interpolate(u, *self._upper), interpolate(u, *self._lower)
         inside = smoothstep(u / (0.06 * self._length)) * smoothstep((self._length - u) / (0.06 * self._length))
         fall = closure * (bottom - top).clamp_min(0) * inside
-        # v = start + strip t + fall t^2, solved for t; t = 1 is the lid's edge.
-        along = (v - (top - self._strip)).clamp_min(0)
-        t = 2 * along / (self._strip + torch.sqrt(self._strip**2 + 4 * fall * along))
-        original = torch.where(t > 0, top - self._strip + self._strip * t, v)
+        along = v - (top - self._strip)
+        t = self._unstretch(along.clamp_min(0), fall)
+        original = torch.where(along > 0, top - self._strip + self._strip * t, v)
         offset = original - v
         moved = rest + offset * self._down[:, None, None]
         skin = F.grid_sample(image[None], normalised(moved[None], height, width), align_corners=True)[0]
         edge = top + fall
         cover = ((edge - v) / 1.2 + 0.5).clamp(0, 1) * (fall > 0.25)
-        skin = skin * self._shade(v, edge, fall, closure)
+        skin = self._shade(skin, t, fall)
         patch = frame[:, y0:y1, x0:x1]
         patch.copy_(patch + cover * (skin - patch))
 
-    def _shade(self, v: Tensor, edge: Tensor, fall: Tensor, closure: float) -> Tensor:
-        """The lid is round and its lashes dark: a soft line along the edge, a little light on the ball."""
-        share = (fall / (0.04 * self._unit)).clamp(0, 1)
-        line = torch.exp(-(((edge - v) / (0.012 * self._unit + 0.6)) ** 2))
-        return 1 - share * 0.45 * min(1.0, closure * 1.3) * line
+    def _unstretch(self, along: Tensor, fall: Tensor) -> Tensor:
+        """Share t of the strip that lies `along` pixels below its top when the lid's edge has sunk by `fall`.
+
+        strip t + fall s(t) = along with s the smoothstep: the crease and the lashes keep their shape,
+        the skin between them unfolds. Beyond the edge everything sinks alike.
+        """
+        t = (along / (self._strip + fall)).clamp(0, 1)
+        for _ in range(4):
+            value = self._strip * t + fall * t * t * (3 - 2 * t) - along
+            slope = self._strip + fall * 6 * t * (1 - t)
+            t = (t - value / slope).clamp(0, 1)
+        return torch.where(along > self._strip + fall, (along - fall) / self._strip, t)
+
+    def _shade(self, skin: Tensor, t: Tensor, fall: Tensor) -> Tensor:
+        """An unfolded lid is smooth and catches light: its middle takes on the tone of the skin around."""
+        share = (fall / (0.06 * self._unit)).clamp(0, 1)
+        middle = smoothstep(t / 0.35) * smoothstep((0.97 - t) / 0.22)
+        skin = skin + 0.75 * share * middle * (self._tone[:, None, None] - skin)
+        line = torch.exp(-(((t - 1) / 0.10) ** 2))
+        return skin * (1 - 0.35 * share * line)
 
 
-def lids(anatomy: Anatomy, device: torch.device) -> tuple[Lid, Lid]:
-    """The viewer's left eye and the right one."""
-    return Lid(anatomy, 0, device), Lid(anatomy, 1, device)
+def _skin_tone(image: Tensor, points: Tensor) -> Tensor:
+    """Median colour [3] at points [n, 2] (x, y) of image [3, H, W]."""
+    x = points[:, 0].round().long().clamp(0, image.shape[2] - 1)
+    y = points[:, 1].round().long().clamp(0, image.shape[1] - 1)
+    return image[:, y, x].median(1).values
+
+
+def lids(image: Tensor, anatomy: Anatomy, device: torch.device) -> tuple[Lid, Lid]:
+    """The viewer's left eye and the right one; image [3, H, W] in 0..1."""
+    return Lid(image, anatomy, 0, device), Lid(image, anatomy, 1, device)

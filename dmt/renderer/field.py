@@ -106,25 +106,29 @@ def compression(jacobian: Tensor) -> Tensor:
     return (-smallest).flatten(1).amax(1).clamp_min(0)
 
 
-def invert(field: Tensor, nodes: Tensor, height: int, width: int, steps: int = 3) -> Tensor:
+CONTINUATION = (0.35, 0.7, 1.0, 1.0)
+"""Shares of the field for which the inverse is sought in turn, each from the last one's answer."""
+
+
+def invert(field: Tensor, nodes: Tensor, height: int, width: int) -> Tensor:
     """Where each grid node comes from: x with x + field(x) = node.
 
     field [N, 2, h, w] in pixels without folds; returns source coordinates [N, 2, h, w].
-    Newton's method; derivatives and values are interpolated on the grid.
+    Newton's method with continuation (a wide open mouth stretches so much that the plain one
+    overshoots); derivatives and values are interpolated on the grid.
     """
     count, _, h, w = field.shape
-    j = gradient(field, height, width)
-    a, b, c, d = 1 + j[:, 0, 0], j[:, 0, 1], j[:, 1, 0], 1 + j[:, 1, 1]
-    determinant = (a * d - b * c).clamp_min(0.05)
-    inverse = torch.stack([d, -b, -c, a], 1) / determinant[:, None]
-    table = torch.cat([field, inverse], 1)  # [N, 6, h, w]
+    table = torch.cat([field, gradient(field, height, width).flatten(1, 2)], 1)  # [N, 6, h, w]
     goal = nodes.permute(2, 0, 1).expand(count, 2, h, w)
-    x = goal - field
-    for _ in range(steps):
-        value = F.grid_sample(table, normalised(x, height, width), padding_mode="border", align_corners=True)
+    x = goal
+    for share in CONTINUATION:
+        at = normalised(x, height, width)
+        value = share * F.grid_sample(table, at, padding_mode="border", align_corners=True)
         rest = goal - x - value[:, :2]
-        p, q, r, s = value[:, 2:].unbind(1)
-        x = x + torch.stack([p * rest[:, 0] + q * rest[:, 1], r * rest[:, 0] + s * rest[:, 1]], 1)
+        a, b, c, d = 1 + value[:, 2], value[:, 3], value[:, 4], 1 + value[:, 5]
+        determinant = (a * d - b * c).clamp_min(0.05)
+        step = torch.stack([d * rest[:, 0] - b * rest[:, 1], a * rest[:, 1] - c * rest[:, 0]], 1)
+        x = x + step / determinant[:, None]
     return x
 
 

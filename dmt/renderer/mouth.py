@@ -115,7 +115,7 @@ class Mouth:
         uj, vj = u, v - (view.jaw @ down) / unit
         mound = smoothstep((vj - 0.015 - 1.1 * uj**2) / 0.05) * smoothstep(1 - uj.abs() / 0.22)
         colour = colour + mound * 0.75 * (tongue * (0.45 + 0.55 * smoothstep(depth / 0.16)) - colour)
-        colour = _teeth(colour, tooth * 0.80, gum, uj, -(vj + 0.022 + 0.10 * uj**2) + 0.022, unit, 0.075)
+        colour = _teeth(colour, tooth * 0.62, gum, uj, vj - 0.030 - 0.10 * uj**2, unit, 0.062)
         colour = _teeth(colour, tooth, gum, u, 0.018 - 0.22 * u**2 - v, unit, 0.092)
         shadow = 0.42 + 0.58 * smoothstep(depth / 0.055)
         shadow = shadow * (0.65 + 0.35 * smoothstep(rise / 0.03)) * (0.30 + 0.70 * side)
@@ -137,13 +137,13 @@ def _teeth(under: Tensor, tooth: Tensor, gum: Tensor, u: Tensor, above: Tensor, 
     bounds = incisor * torch.tensor([0.0, 1.0, 1.76, 2.45, 2.95, 3.3], device=u.device)
     middle = u.abs()
     gap = (middle[None] - bounds[:, None, None]).abs().amin(0)
-    rounding = 0.010 * torch.exp(-((gap / 0.010) ** 2))
+    rounding = 0.007 * torch.exp(-((gap / 0.010) ** 2))
     soft = 0.9 / unit + 0.004
     body = smoothstep((above - rounding) / soft)
     crown = smoothstep((0.115 - above) / 0.02)
     reach = smoothstep((bounds[-1] - middle) / 0.05)
     light = 0.55 + 0.45 * torch.cos((middle / 0.30).clamp(max=1.0) * (torch.pi / 2))
-    seam = 1 - 0.22 * torch.exp(-((gap / 0.0045) ** 2)) * min(1.0, unit / 120)
+    seam = 1 - 0.13 * torch.exp(-((gap / 0.005) ** 2)) * min(1.0, unit / 120)
     shade = light * seam * (0.86 + 0.14 * smoothstep(above / 0.03))
     colour = gum + crown * (tooth - gum)
     return under + body * reach * (colour * shade - under)
@@ -194,7 +194,9 @@ def _lip_masks(anatomy: Anatomy, height: int, width: int, opened: bool) -> Tenso
     outside = ((u.abs() - reach) / (0.10 * unit)).clamp(0, 1)
     soft = 1.0 + outside * 0.10 * unit
     upper = (1 + (heights[0] - v) / soft).clamp(0, 1)
-    lower = torch.maximum((1 + (v - heights[1]) / soft).clamp(0, 1), smoothstep(outside * 4))
+    # Lips part a little inside their corners.
+    joined = smoothstep((u.abs() - 0.80 * reach) / (0.22 * reach))
+    lower = torch.maximum((1 + (v - heights[1]) / soft).clamp(0, 1), joined)
     middle = (heights[0] + heights[1]) / 2
     side = smoothstep(0.5 + (middle - v) / (2 * (0.03 * unit + outside * 0.2 * unit)))
     return torch.stack([upper, lower, side]).float()

@@ -48,7 +48,7 @@ class WarpRenderer:
         self._driver = Driver(self.anatomy, basis, self.device)
         self._sheets = Sheets(self.anatomy, basis, self.height, self.width, self.device)
         self._mouth = Mouth(self._image, self.anatomy, self.device)
-        self._lids = lids(self.anatomy, self.device)
+        self._lids = lids(self._image, self.anatomy, self.device)
         self._rest = self.anatomy.landmarks[:MESH].to(self.device)
         self._pivot = self.anatomy.pivot.to(self.device)
         self._side = self._mouth.side[None, None]
