@@ -86,7 +86,7 @@ class Mouth:
         over, under = upper[3:4], lower[4:5]
         below = under * lower[:3]
         if float(((1 - over) * (1 - under)).amax()) > 0.002:
-            below = below + (1 - under) * self._interior(here[0], view)
+            below = below + (1 - under) * self._behind(here[0], view)
         else:
             below = lower[:3]
         drawn = over * upper[:3] + (1 - over) * below
@@ -94,6 +94,19 @@ class Mouth:
         rim = torch.stack([x - x0, y - y0, x1 - 1 - x, y1 - 1 - y]).amin(0)
         alpha = (rim / (0.03 * self.unit)).clamp(0, 1)
         box.copy_(box + alpha * (drawn - box))
+
+    def _behind(self, here: Tensor, view: MouthView) -> Tensor:
+        """Colours [3, h, w] behind the lips: the portrait's own while it is open as photographed, else drawn."""
+        drawn = self._interior(here, view)
+        if not self.open:
+            return drawn
+        # Opened twice as wide as in the picture its teeth would be stretched: by then all is drawn.
+        ratio = _gap(view.upper, view.lower) / _gap(self._own_upper, self._own_lower)
+        share = smoothstep(2.2 - ratio)
+        place = _between(self._own_upper, self._own_lower, *_place(here, view.upper, view.lower))
+        at = normalised(place[None], self.height, self.width)
+        own = F.grid_sample(self._sheets[None, :3], at, padding_mode="border", align_corners=True)[0]
+        return share * own + (1 - share) * drawn
 
     def _interior(self, here: Tensor, view: MouthView) -> Tensor:
         """Colours [3, h, w] behind the lips at pixels `here` [2, h, w]."""
@@ -129,6 +142,45 @@ class Mouth:
             knots, order = (d @ across).sort()
             heights.append(interpolate(u, knots, (d @ down)[order]))
         return heights[0], heights[1]
+
+
+def _gap(upper: Tensor, lower: Tensor) -> Tensor:
+    """Mean distance of two inner lips [11, 2], at least a pixel."""
+    return torch.linalg.vector_norm(upper - lower, dim=-1).mean().clamp_min(1.0)
+
+
+def _axes(upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Origin, unit vector across and unit vector down of a mouth, from its corners."""
+    span = upper[-1] - upper[0]
+    across = span / torch.linalg.vector_norm(span)
+    return upper[0], across, torch.stack([-across[1], across[0]])
+
+
+def _heights(curve: Tensor, s: Tensor, upper: Tensor) -> Tensor:
+    """Height of an inner lip [11, 2] at shares s of the way from corner to corner, pixels."""
+    origin, across, down = _axes(upper)
+    d = curve - origin
+    knots, order = (d @ across / torch.linalg.vector_norm(upper[-1] - upper[0])).sort()
+    return interpolate(s, knots, (d @ down)[order])
+
+
+def _place(here: Tensor, upper: Tensor, lower: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels [2, h, w] as shares: s from corner to corner, t from the upper lip (0) to the lower (1)."""
+    origin, across, down = _axes(upper)
+    d = here - origin[:, None, None]
+    s = (d * across[:, None, None]).sum(0) / torch.linalg.vector_norm(upper[-1] - upper[0])
+    roof, floor = _heights(upper, s, upper), _heights(lower, s, upper)
+    t = ((d * down[:, None, None]).sum(0) - roof) / (floor - roof).clamp_min(0.5)
+    return s, t.clamp(-1, 2)
+
+
+def _between(upper: Tensor, lower: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """The inverse of `_place`: pixels [2, h, w]."""
+    origin, across, down = _axes(upper)
+    roof, floor = _heights(upper, s, upper), _heights(lower, s, upper)
+    along = s * torch.linalg.vector_norm(upper[-1] - upper[0])
+    height = roof + t * (floor - roof).clamp_min(0.5)
+    return origin[:, None, None] + along * across[:, None, None] + height * down[:, None, None]
 
 
 def _teeth(under: Tensor, tooth: Tensor, gum: Tensor, u: Tensor, above: Tensor, unit: float, incisor: float) -> Tensor:
