@@ -47,13 +47,19 @@ class _Job:
 
 
 def build_corpus(
-    folder: str | Path, *, minutes: float = 300.0, seed: int = 0, workers: int = 0, progress: Progress | None = None
+    folder: str | Path,
+    *,
+    minutes: float = 300.0,
+    seed: int = 0,
+    workers: int = 0,
+    validation_only: bool = False,
+    progress: Progress | None = None,
 ) -> CorpusReport:
     """Make `minutes` of synthetic speech with lip motion in `folder`; shards that are there are kept.
 
     seed decides everything: two runs, however interrupted and with any number of workers, give the same
     bytes. Validation shards (6 % of the minutes, on top) use voices and sentences of their own.
-    workers: processes; 0 takes one for each core.
+    workers: processes; 0 takes one for each core. validation_only: all `minutes` in validation voices.
     Raises InputError for a folder that holds another corpus, or minutes that are not positive.
     """
     if not minutes > 0:
@@ -61,7 +67,7 @@ def build_corpus(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, seed)
-    jobs = _jobs(folder, minutes, seed)
+    jobs = _jobs(folder, minutes, seed, validation_only)
     missing = [job for job in jobs if not job.path.exists()]
     done = len(jobs) - len(missing)
     if progress:
@@ -86,9 +92,11 @@ def _claim(folder: Path, seed: int) -> None:
     path.write_text(json.dumps(note, indent=1))
 
 
-def _jobs(folder: Path, minutes: float, seed: int) -> list[_Job]:
+def _jobs(folder: Path, minutes: float, seed: int, validation_only: bool) -> list[_Job]:
     per_shard = SHARD_CLIPS * CLIP_FRAMES / FRAME_RATE / 60
     counts = {False: math.ceil(minutes / per_shard), True: math.ceil(VALIDATION_SHARE * minutes / per_shard)}
+    if validation_only:
+        counts = {False: 0, True: counts[False]}
     return [
         _Job(folder / f"{'validation' if validation else 'train'}-{index:04d}.npz", seed, validation, index)
         for validation in (True, False)

@@ -41,9 +41,9 @@ class Style:
 
     @property
     def vigour(self) -> float:
-        """How far vowels open, 1 for the neutral speakers."""
+        """How far vowels open, 1.08 for the neutral speakers, who were filmed talking clearly."""
         opening = float(_faces().basis.mouth_opening(torch.from_numpy(self.mean)))
-        return float(np.clip(1.0 + 0.45 * (opening / NEUTRAL_OPENING - 1.0), 0.85, 1.35))
+        return float(np.clip(1.08 + 0.45 * (opening / NEUTRAL_OPENING - 1.0), 0.95, 1.4))
 
 
 @dataclass(frozen=True)

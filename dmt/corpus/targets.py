@@ -26,6 +26,12 @@ CLOSED = -0.02
 REST = 0.012
 """Opening of the mouth at rest."""
 
+AJAR = 0.05
+"""How much wider it stays open in a short break, when more is about to be said."""
+
+BREATH = 0.05
+"""How far the lips part for the breath before speech that follows a pause."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -103,7 +109,7 @@ def lip_curves(parts: list[Segment], frames: int, *, vigour: float = 1.0, lead: 
     """
     time = np.arange(int(frames * GRID / FRAME_RATE) + GRID) / GRID - 0.5
     opening, width = _dominate(parts, time, vigour)
-    opening = gaussian_filter1d(opening, 0.018 * GRID)
+    opening = gaussian_filter1d(opening, 0.018 * GRID) + _breaths(parts, time)
     width = gaussian_filter1d(width, 0.03 * GRID)
     at = np.arange(frames) / FRAME_RATE + lead
     closures = []
@@ -140,7 +146,7 @@ def _dominate(parts: list[Segment], time: np.ndarray, vigour: float) -> tuple[np
         vowel = viseme.sound >= Sound.VOWEL_CLOSE_SPREAD
         if viseme is PAUSE:
             # A short break keeps the mouth ajar, a long one lets it come to rest.
-            rest = REST + 0.045 * np.exp(-max(0.0, length - 0.15) / 0.25)
+            rest = REST + AJAR * np.exp(-max(0.0, length - 0.3) / 0.6)
             targets, reach = (rest, 0.0), (0.11, 0.14)
         else:
             scale = part.strength * vigour if vowel else 0.5 + 0.5 * vigour
@@ -154,6 +160,18 @@ def _dominate(parts: list[Segment], time: np.ndarray, vigour: float) -> tuple[np
             sums[row] += dominance * targets[row]
             weights[row] += dominance
     return sums[0] / weights[0], sums[1] / weights[1]
+
+
+def _breaths(parts: list[Segment], time: np.ndarray) -> np.ndarray:
+    """The mouth opens a little in the quarter of a second before speech, where there was a pause to do it in."""
+    result = np.zeros(len(time))
+    silences = _with_silences(parts, time)
+    for pause, sound in zip(silences, silences[1:], strict=False):
+        room = pause.end - pause.start
+        if pause.viseme is PAUSE and sound.viseme is not PAUSE and room > 0.25:
+            shape = np.exp(-0.5 * ((time - pause.end + 0.16) / 0.13) ** 2)
+            result = np.maximum(result, BREATH * min(1.0, room / 0.6) * shape)
+    return result
 
 
 def _with_silences(parts: list[Segment], time: np.ndarray) -> list[Segment]:
