@@ -126,11 +126,11 @@ class Mouth:
         colour = dark * (0.55 + 0.45 * smoothstep(depth / 0.25))
         # Tongue: a soft mound that rests in the jaw.
         uj, vj = u, v - (view.jaw @ down) / unit
-        mound = smoothstep((vj - 0.015 - 1.1 * uj**2) / 0.05) * smoothstep(1 - uj.abs() / 0.22)
+        mound = smoothstep((vj + 0.03 - 1.1 * uj**2) / 0.06) * smoothstep(1 - uj.abs() / 0.24)
         colour = colour + mound * 0.75 * (tongue * (0.45 + 0.55 * smoothstep(depth / 0.16)) - colour)
-        colour = _teeth(colour, tooth * 0.62, gum, uj, vj - 0.030 - 0.10 * uj**2, unit, 0.062)
-        colour = _teeth(colour, tooth, gum, u, 0.018 - 0.22 * u**2 - v, unit, 0.092)
-        shadow = 0.42 + 0.58 * smoothstep(depth / 0.055)
+        colour = _teeth(colour, tooth * 0.62, gum, uj, vj - 0.042 - 0.10 * uj**2, unit, 0.062)
+        colour = _teeth(colour, tooth, gum, u, 0.030 - 0.25 * u**2 - v, unit, 0.092)
+        shadow = 0.52 + 0.48 * smoothstep(depth / 0.05)
         shadow = shadow * (0.65 + 0.35 * smoothstep(rise / 0.03)) * (0.30 + 0.70 * side)
         return colour * shadow
 
@@ -218,7 +218,7 @@ def _palette(image: Tensor, anatomy: Anatomy) -> Tensor:
     cast = (skin / max(luminance, 0.05)).clamp(0.6, 1.5) ** 0.25
     tooth = 0.90 * exposure * torch.tensor([0.93, 0.90, 0.84]) * cast / cast.mean()
     tongue = 0.75 * lips + 0.25 * exposure * torch.tensor([0.62, 0.30, 0.30])
-    dark = 0.10 * exposure * torch.tensor([1.6, 0.75, 0.70])
+    dark = 0.12 * exposure * torch.tensor([1.6, 0.75, 0.70])
     return torch.stack([dark, tooth, 0.85 * tongue, 0.8 * tongue]).clamp(0, 1)
 
 
@@ -247,7 +247,7 @@ def _lip_masks(anatomy: Anatomy, height: int, width: int, opened: bool) -> Tenso
     soft = 1.0 + outside * 0.10 * unit
     upper = (1 + (heights[0] - v) / soft).clamp(0, 1)
     # Lips part a little inside their corners.
-    joined = smoothstep((u.abs() - 0.80 * reach) / (0.22 * reach))
+    joined = smoothstep((u.abs() - 0.84 * reach) / (0.12 * reach))
     lower = torch.maximum((1 + (v - heights[1]) / soft).clamp(0, 1), joined)
     middle = (heights[0] + heights[1]) / 2
     side = smoothstep(0.5 + (middle - v) / (2 * (0.03 * unit + outside * 0.2 * unit)))
