@@ -125,7 +125,7 @@ class ResidualBlock(nn.Module):
     def forward_with_dead_branch(self, x: Tensor, descriptor: Tensor) -> Tensor:
         """The released network's work, dead branch computed and dropped; a baseline for timing."""
         activate(self.norm1(self.conv1(x), descriptor))
-        return self(x, descriptor)
+        return x + self.norm2(self.conv2(x), descriptor)
 
 
 class NormedConv(nn.Module):
