@@ -198,7 +198,8 @@ def test_the_whole_model_learns():
         (loss + 0.01 * information_loss(model)).backward()
         if step == 0:
             unused = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
-            assert {n for n in unused if "masked_spec_embed" not in n} == set()
+            # wav2vec's training mask is not used here; the other is a bias that its softmax cancels
+            assert unused <= {"speech.network.masked_spec_embed", "denoiser.style_encoder.aggregate_method.W.2.bias"}
         optimiser.step()
         optimiser.zero_grad()
         losses.append(float(loss.detach()))

@@ -197,7 +197,8 @@ def test_every_parameter_learns_and_thresholds_mask(decoder):
     net = build(SparsityConfig(initial_threshold=0.3), decoder=decoder).train()
     net(*draw()).square().mean().backward()
     still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert still == []
+    # A bias in front of a softmax over time shifts every score alike: its gradient is zero but for rounding.
+    assert set(still) <= {"style_encoder.aggregate_method.W.2.bias"}
     kept = kept_fractions(net)
     assert len(kept) == 2 * (2 + 1 + 3 + 3)
     assert all(0.5 < share < 0.99 for name, share in kept.items() if "input" in name)
