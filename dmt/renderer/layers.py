@@ -18,6 +18,10 @@ CELL = 4.0
 """Pixels between grid nodes at 512 pixels; scales with the picture."""
 
 
+RIGID_SMOOTHING = 2e-2
+"""Depth measured along the face's outline is rough; a turning head must not show it."""
+
+
 class Sheets:
     """`sources(movement)`: where every grid node of each frame comes from, on both sheets."""
 
@@ -40,7 +44,7 @@ class Sheets:
         ).to(device)  # [2, M, 468]
         points = torch.cat([lm, around.points])
         weight = torch.cat([torch.ones(len(lm)), around.weight])
-        operator = thin_plate(points[:, :2], nodes.reshape(-1, 2), anatomy.unit)
+        operator = thin_plate(points[:, :2], nodes.reshape(-1, 2), anatomy.unit, smoothing=RIGID_SMOOTHING)
         arms = weight[:, None] * (points - anatomy.pivot)
         self._arms = ((far * edge).reshape(-1, 1) * (operator @ arms)).to(device)  # [M, 3]
 
