@@ -56,7 +56,10 @@ def _lid_shade(x: np.ndarray, y: np.ndarray, upper: np.ndarray, lower: np.ndarra
     """How the lids and lashes darken the eyeball beside them."""
     above = distance(x, y, smooth_curve(upper, False), False)
     below = distance(x, y, smooth_curve(lower, False), False)
-    return (1 - 0.62 * np.exp(-((above / 0.038) ** 1.5))) * (1 - 0.22 * np.exp(-((below / 0.018) ** 1.5)))
+    corner = np.exp(-(((x - upper[0, 0]) ** 2 + (y - upper[0, 1]) ** 2) / 0.05**2))
+    return (1 - 0.62 * (1 - 0.6 * corner) * np.exp(-((above / 0.038) ** 1.5))) * (
+        1 - 0.22 * np.exp(-((below / 0.018) ** 1.5))
+    )
 
 
 def _colour(
@@ -73,8 +76,8 @@ def _colour(
     white = np.broadcast_to(srgb(236, 228, 222), (*x.shape, 3))
     toward_corner = np.minimum(np.hypot(x - upper[0, 0], y - upper[0, 1]), np.hypot(x - upper[-1, 0], y - upper[-1, 1]))
     colour = mix(white, srgb(222, 160, 146), 0.55 * np.exp(-((toward_corner / 0.07) ** 1.4)))
-    tear = np.exp(-(((x - upper[0, 0] - side * 0.018) / 0.026) ** 2) - ((y - upper[0, 1] - 0.002) / 0.022) ** 2)
-    colour = mix(colour, srgb(214, 130, 120), 0.8 * tear)
+    tear = np.exp(-(((x - upper[0, 0] - side * 0.020) / 0.028) ** 2) - ((y - upper[0, 1] - 0.002) / 0.024) ** 2)
+    colour = mix(colour, srgb(214, 130, 120), 0.9 * tear)
     wet = np.exp(-((distance(x, y, smooth_curve(lower, False), False) / 0.007) ** 2))
     colour = mix(colour, srgb(226, 158, 144), 0.6 * wet)
     iris = smoothstep(IRIS + 0.0055, IRIS - 0.0055, r)

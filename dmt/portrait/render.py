@@ -175,7 +175,7 @@ def _backdrop(frame: Frame) -> np.ndarray:
 
 def _fine_hairs(frame: Frame, face: geometry.Face, colour: np.ndarray) -> np.ndarray:
     brow = strokes.cover(frame, strokes.brows(face.landmarks))
-    colour = mix(colour, srgb(74, 48, 36) * 0.8, 0.88 * brow)
+    colour = mix(colour, srgb(74, 48, 36) * 0.8, 0.84 * brow)
     x, y = frame.grid()
     for lid in strokes.UPPER_LIDS.values():
         curve = strokes.smooth_curve(face.landmarks[list(lid), :2], False)
@@ -184,7 +184,7 @@ def _fine_hairs(frame: Frame, face: geometry.Face, colour: np.ndarray) -> np.nda
         colour = mix(
             colour,
             srgb(34, 20, 17),
-            0.9 * smoothstep(0.010 + 0.009 * u, 0.003 + 0.003 * u, d) * smoothstep(0.0, 0.2, u),
+            0.9 * smoothstep(0.013 + 0.009 * u, 0.005 + 0.005 * u, d) * smoothstep(0.0, 0.2, u),
         )
     colour = mix(colour, srgb(26, 16, 14), 0.93 * strokes.cover(frame, strokes.lashes(face.landmarks)))
     return mix(colour, srgb(70, 44, 32) * 0.8, 0.75 * strokes.cover(frame, strokes.baby_hairs(hair.hairline)))

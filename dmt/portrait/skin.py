@@ -8,6 +8,7 @@ import numpy as np
 
 from .curves import distance, smooth_curve
 from .frame import Frame, mix, noise, smoothstep
+from .raster import splat
 from .strokes import UPPER_LIDS
 
 UPPER_LIP = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
@@ -75,7 +76,7 @@ def paint(frame: Frame, landmarks: np.ndarray, contours: dict[str, np.ndarray], 
     albedo += (lip_albedo - albedo) * lips[..., None]
     pores = noise(frame, 0.011, seed + 7) * 0.5 + noise(frame, 0.02, seed + 8) * 0.5
     relief = (
-        0.00030 * pores * (1 - lips)
+        0.00042 * pores * (1 - lips)
         + lip_relief
         - 0.020 * nostrils
         - 0.006 * wing
@@ -123,8 +124,6 @@ def _freckles(frame: Frame, x: np.ndarray, y: np.ndarray, p: np.ndarray, albedo:
     rng = np.random.default_rng(seed)
     where = np.concatenate([p[[50, 280]][rng.integers(0, 2, 80), :2], np.repeat(p[[5], :2], 30, 0)])
     where = where + rng.standard_normal(where.shape) * [0.15, 0.09]
-    from .raster import splat
-
     size = 0.010 + 0.006 * rng.random(len(where))
     dots = np.repeat(where, 24, 0) + rng.standard_normal((len(where) * 24, 2)) * np.repeat(size, 24)[:, None] * 0.45
     ink = splat(frame, dots, np.full((len(dots), 1), frame.scale**2 * 5.0e-6))[..., 0]

@@ -49,7 +49,7 @@ BROWS = {
 """Upper and lower border of each brow, from the nose outwards."""
 
 
-def brows(landmarks: np.ndarray, seed: int = 5, count: int = 420) -> Strokes:
+def brows(landmarks: np.ndarray, seed: int = 5, count: int = 460) -> Strokes:
     """Both eyebrows, between their landmarks' borders."""
     rng = np.random.default_rng(seed)
     points, widths = [], []
@@ -77,7 +77,7 @@ def brows(landmarks: np.ndarray, seed: int = 5, count: int = 420) -> Strokes:
         )
         arc = _curl(np.zeros((count, 2)), angle, turn, length) * [side, 1]
         points.append(root[:, None] + arc - arc[:, 2:3])
-        widths.append(0.0066 * (0.6 + 0.6 * rng.random(count)) * np.clip(0.45 + 3 * u, 0, 1))
+        widths.append(0.0056 * (0.6 + 0.6 * rng.random(count)) * np.clip(0.45 + 3 * u, 0, 1))
     return Strokes(np.concatenate(points), np.concatenate(widths))
 
 
@@ -90,7 +90,7 @@ def lashes(landmarks: np.ndarray, seed: int = 6) -> Strokes:
     """Upper and lower lashes of both eyes."""
     rng = np.random.default_rng(seed)
     points, widths = [], []
-    for lids, count, rise, size, ink in ((UPPER_LIDS, 150, -1, 0.064, 0.0070), (LOWER_LIDS, 50, 1, 0.026, 0.0026)):
+    for lids, count, rise, size, ink in ((UPPER_LIDS, 150, -1, 0.064, 0.0070), (LOWER_LIDS, 64, 1, 0.028, 0.0015)):
         for side, lid in lids.items():
             curve = resample(smooth_curve(landmarks[list(lid), :2], False), 256)
             u = np.sort(0.14 + 0.86 * rng.random(count))
