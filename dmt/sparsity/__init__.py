@@ -1,7 +1,7 @@
 """Room: dynamic thresholds (eq. 5-7) and the information constraint (eq. 8-10)."""
 
 from .information import gaussian_information, information_loss
-from .threshold import DynamicThreshold, ThresholdedFeedForward, kept_fractions
+from .threshold import DynamicThreshold, ThresholdedFeedForward, kept_fractions, share_averages
 
 __all__ = [
     "DynamicThreshold",
@@ -9,4 +9,5 @@ __all__ = [
     "gaussian_information",
     "information_loss",
     "kept_fractions",
+    "share_averages",
 ]

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from dmt_kernels import Masked, ema_state, masked_linear, threshold_ema
 
@@ -35,6 +36,7 @@ class DynamicThreshold(nn.Module):
         self.alpha, self.buckets, self.time_steps = config.alpha, config.time_buckets, time_steps
         self.theta = nn.Parameter(torch.full((width,) if config.per_feature else (), logit))
         self.register_buffer("state", torch.stack([ema_state() for _ in range(self.buckets)]))
+        self.group: ProcessGroup | None = None
         self.kept: Tensor | None = None
         self.information: Tensor | None = None
 
@@ -60,6 +62,7 @@ class DynamicThreshold(nn.Module):
             alpha=self.alpha,
             update=self.training,
             information=self.training,
+            group=self.group,
         )
 
     def _per_bucket(self, x: Tensor, t: Tensor | None, apply) -> Tensor:
@@ -115,6 +118,16 @@ class ThresholdedFeedForward(nn.Module):
         if self.input_threshold is None:
             return self.linear1(x)
         return self.input_threshold.linear(x, self.linear1, t)
+
+
+def share_averages(model: nn.Module, group: ProcessGroup | None) -> None:
+    """Let all ranks of `group` share the running means of every threshold of `model`; None: each its own.
+
+    With time buckets every rank must then see the same buckets in each step, as each is one collective.
+    """
+    for module in model.modules():
+        if isinstance(module, DynamicThreshold):
+            module.group = group
 
 
 def kept_fractions(model: nn.Module) -> dict[str, float]:

@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from torch import nn
 
 from dmt.config import SparsityConfig
 from dmt.errors import InputError
-from dmt.sparsity import DynamicThreshold, ThresholdedFeedForward, kept_fractions
+from dmt.sparsity import DynamicThreshold, ThresholdedFeedForward, kept_fractions, share_averages
 
 
 def site(width=8, **changes):
@@ -123,3 +124,20 @@ def test_without_sparsity_there_is_only_the_plain_block():
 def test_empty_input():
     block = feed_forward(SparsityConfig())
     assert block.feed_forward(torch.zeros(0, 8)).shape == (0, 8)
+
+
+def _rank(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    block = feed_forward(SparsityConfig())
+    share_averages(block, torch.distributed.group.WORLD)
+    x = torch.full((3 + rank, 8), float(1 + rank))
+    block.feed_forward(x)
+    torch.save(block.input_threshold.state, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_ranks_share_one_average(tmp_path):
+    mp.start_processes(_rank, (str(tmp_path),), nprocs=2, start_method="fork")
+    states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert torch.equal(states[0], states[1])
+    assert math.isclose(float(states[0][0, 0]), (3 * 1 + 4 * 2) / 7, rel_tol=1e-6)
