@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dmt
@@ -147,3 +149,39 @@ def test_corpus_refuses_what_cannot_be(tmp_path, capsys):
     assert run(["corpus", str(tmp_path / "new"), "--minutes", "0"]) == 2
     assert not (tmp_path / "new").exists()
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_evaluate_prints_one_line_of_json(tmp_path, voice, tiny_checkpoint, capsys):
+    np.save(tmp_path / "reference.npy", np.random.default_rng(0).standard_normal((60, 73)).astype(np.float32))
+    audio = voice(tmp_path / "voice.wav", 3.0)
+    common = ["--checkpoint", str(tiny_checkpoint)]
+    assert run(["evaluate", "lips", "-a", str(audio), "--reference", str(tmp_path / "reference.npy"), *common]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert {"correlation", "best_lag_frames", "frames"} <= set(measures := json.loads(line))
+    assert measures["frames"] == 60 and -1 <= measures["correlation"] <= 1
+    assert run(["evaluate", "silence", *common]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert all(isinstance(value, float) for value in json.loads(line).values())
+    assert run(["evaluate", "emotions", "-a", str(audio), *common]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert len(json.loads(line)["emotions"]) == 8
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "lips", "-a", "absent.wav", "--reference", "absent.npy"],
+        ["evaluate", "silence", "--seed", "-1"],
+        ["evaluate", "closures", "--clips", "0"],
+        ["evaluate", "emotions", "-a", "absent.wav"],
+        ["train", "--corpus", "absent"],
+        ["train", "--corpus", ".", "--preset", "huge"],
+    ],
+)
+def test_wrong_arguments_of_the_other_commands(arguments, tiny_checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == "evaluate":
+        arguments = [*arguments, "--checkpoint", str(tiny_checkpoint)]
+    assert run(arguments) == 2
+    shown = capsys.readouterr()
+    assert len(shown.err.splitlines()) == 1 and shown.out == "" and not list(tmp_path.iterdir())

@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command("generate")(generate.generate)
 app.command("demo")(generate.demo)
 app.command("corpus")(learn.corpus)
+app.command("train")(learn.train)
 app.add_typer(evaluate.app, name="evaluate")
 
 

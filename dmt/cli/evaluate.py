@@ -8,20 +8,23 @@ from typing import Annotated
 
 import typer
 
+from ..errors import InputError
+from .generate import Checkpoint
+
 app = typer.Typer(help="Measure a model; each command prints one line of JSON.", no_args_is_help=True)
 
-Checkpoint = Annotated[Path | None, typer.Option(help="A .safetensors file of ours; default: the bundled model.")]
-Seed = Annotated[int, typer.Option(help="Of the sampled motion.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same numbers.")]
 
 
 @app.command()
 def lips(
-    audio: Annotated[Path, typer.Option(help="A recording of speech.")],
-    reference: Annotated[Path, typer.Option(help="Its coefficients, .npy [frames, 64 or more] at 25 a second.")],
+    audio: Annotated[Path, typer.Option("--audio", "-a", help="The voice.")],
+    reference: Annotated[Path, typer.Option(help="Its face: .npy [frames, 64 or more] coefficients, 25 a second.")],
     checkpoint: Checkpoint = None,
     seed: Seed = 0,
 ) -> None:
-    """Does the mouth opening follow that of a reference? Pearson correlation and best lag."""
+    """Whether the mouth opens when the reference's does: correlation, best lag, frames."""
+    _check(seed)
     from ..evaluation import evaluate_lips
 
     _print(evaluate_lips(audio, reference, checkpoint, seed))
@@ -29,12 +32,17 @@ def lips(
 
 @app.command()
 def closures(
-    corpus: Annotated[Path | None, typer.Option(help="A built corpus; default: its validation part is made.")] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="A folder made by `dmt corpus`; default: a few clips made now.")
+    ] = None,
+    clips: Annotated[int, typer.Option(help="Clips to measure, at most.")] = 64,
     checkpoint: Checkpoint = None,
-    clips: Annotated[int, typer.Option(min=1, help="How many clips of 8 s.")] = 64,
     seed: Seed = 0,
 ) -> None:
-    """Do the lips close for p, b and m of synthetic voices never heard in training?"""
+    """The share of /p b m/ of held-out synthetic voices that close the lips."""
+    _check(seed)
+    if clips < 1:
+        raise InputError(f"clips must be at least 1, got {clips}")
     from ..evaluation import evaluate_closures
 
     _print(evaluate_closures(checkpoint, corpus, clips=clips, seed=seed))
@@ -42,7 +50,8 @@ def closures(
 
 @app.command()
 def silence(checkpoint: Checkpoint = None, seed: Seed = 0) -> None:
-    """Does the mouth rest when nobody speaks?"""
+    """The mouth's opening where nobody speaks."""
+    _check(seed)
     from ..evaluation import evaluate_silence
 
     _print(evaluate_silence(checkpoint, seed=seed))
@@ -50,14 +59,20 @@ def silence(checkpoint: Checkpoint = None, seed: Seed = 0) -> None:
 
 @app.command()
 def emotions(
-    audio: Annotated[Path | None, typer.Option(help="A recording of speech; default: the bundled one.")] = None,
+    audio: Annotated[Path | None, typer.Option("--audio", "-a", help="The voice; default: the bundled one.")] = None,
     checkpoint: Checkpoint = None,
     seed: Seed = 0,
 ) -> None:
-    """How far do the upper faces of the eight emotions lie apart?"""
+    """How far apart the upper faces of any two emotions are."""
+    _check(seed)
     from ..evaluation import evaluate_emotions
 
     _print(evaluate_emotions(audio, checkpoint, seed))
+
+
+def _check(seed: int) -> None:
+    if seed < 0:
+        raise InputError(f"seed must be at least 0, got {seed}")
 
 
 def _print(measures: dict) -> None:

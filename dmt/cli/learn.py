@@ -38,6 +38,33 @@ def corpus(
     )
 
 
+def train(
+    corpus: Annotated[Path, typer.Option(help="A folder made by `dmt corpus`.")] = Path("corpus"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The run's folder; a stopped run goes on there.")
+    ] = Path("runs/demo"),
+    preset: Annotated[str, typer.Option(help="demo, dmt or dreamtalk.")] = "demo",
+    seed: Annotated[int, typer.Option(help="Same seed, same training.")] = 0,
+) -> None:
+    """Train a model on a corpus; checkpoint, log and loss plot appear in the run's folder."""
+    if seed < 0:
+        raise InputError(f"seed must be at least 0, got {seed}")
+    if not corpus.is_dir():
+        raise InputError(f"no corpus in {corpus}; make one with: dmt corpus {corpus}")
+    from ..config import preset as named
+
+    model = named(preset)
+    _writable(output)
+    from ..training import TrainingConfig
+    from ..training import train as run
+    from .report import progress
+
+    config = TrainingConfig(corpus=str(corpus), output=str(output), model=model, seed=seed)
+    with progress() as report:
+        made = run(config, lambda stage, done, total, left: report(stage, done, total))
+    typer.echo(f"wrote {made.checkpoint}" + (f" and {made.plot}" if made.plot else ""))
+
+
 def _writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)

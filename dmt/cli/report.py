@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..progress import Report
 
 UNITS = {"audio": "samples", "features": "rows", "motion": "frames", "render": "frames", "encode": "frames"}
+"""Of the stages of `dmt generate`; what others count is said by their name."""
 
 
 @contextmanager
