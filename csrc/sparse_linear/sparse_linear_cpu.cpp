@@ -6,9 +6,9 @@
 // live elements. Each output is summed by one thread in an order that does not depend on how many there are.
 #include <algorithm>
 #include <optional>
-#include <string>
+#include <vector>
 
-#include "../common.h"
+#include "checks.h"
 #include "choice.h"
 #include "steps.h"
 
@@ -62,43 +62,6 @@ Matrix matrix(const Tensor& t) {
 
 Tensor buffer(int64_t elements, int64_t bytes, const Tensor& like) {
   return empty({std::max<int64_t>(elements, 1)}, bytes == 8 ? ScalarType::Double : ScalarType::Float, like);
-}
-
-// ---- checks ----
-
-std::string shape(const Tensor& t) {
-  std::string text = "[";
-  for (int64_t d = 0; d < t.dim(); ++d) text += (d ? ", " : "") + std::to_string(t.size(d));
-  return text + "]";
-}
-
-void check_values(const char* name, const Tensor& t, const Tensor& like) {
-  STD_TORCH_CHECK(t.is_cpu(), "sparse_linear: ", name, " must be on the CPU, as the other operands are");
-  STD_TORCH_CHECK(t.scalar_type() == like.scalar_type(), "sparse_linear: ", name,
-                  " must have the dtype of the other operands");
-}
-
-void check_type(const Tensor& t) {
-  const ScalarType type = t.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16 ||
-                      type == ScalarType::Half,
-                  "sparse_linear: expected float32, float64, bfloat16 or float16 operands");
-}
-
-// bits belong to rows shaped as those of `rows`, `columns` wide.
-void check_bits(const Tensor& bits, const Tensor& rows, int64_t columns) {
-  STD_TORCH_CHECK(bits.is_cpu(), "sparse_linear: bits must be on the CPU, as the other operands are");
-  STD_TORCH_CHECK(bits.scalar_type() == ScalarType::Long, "sparse_linear: bits must be int64");
-  bool same = bits.dim() == rows.dim() && bits.size(bits.dim() - 1) == dmt::words(columns);
-  for (int64_t d = 0; same && d + 1 < rows.dim(); ++d) same = bits.size(d) == rows.size(d);
-  STD_TORCH_CHECK(same, "sparse_linear: bits must hold one bit per column, 64 a word: expected the leading sizes of ",
-                  shape(rows), " and ", dmt::words(columns), " words, got ", shape(bits));
-}
-
-void check_matrix(const char* name, const Tensor& t, int64_t columns, const Tensor& other) {
-  STD_TORCH_CHECK(t.dim() == 2, "sparse_linear: ", name, " must have 2 dimensions, got ", shape(t));
-  STD_TORCH_CHECK(columns < 0 || t.size(1) == columns, "sparse_linear: ", name, " ", shape(t),
-                  " does not fit the width of ", shape(other));
 }
 
 // ---- choice ----
@@ -206,18 +169,7 @@ void forward_tiles(const Steps& steps, const Matrix& x, const Matrix& bits, cons
 
 Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias, int64_t structure, int64_t route) {
   forward_calls.add();
-  check_type(x);
-  check_values("x", x, x);
-  check_values("weight", weight, x);
-  STD_TORCH_CHECK(x.dim() >= 1, "sparse_linear: x must have at least 1 dimension");
-  check_matrix("weight", weight, x.size(x.dim() - 1), x);
-  check_bits(bits, x, x.size(x.dim() - 1));
-  if (bias) {
-    check_values("bias", *bias, x);
-    STD_TORCH_CHECK(bias->dim() == 1 && bias->size(0) == weight.size(0),
-                    "sparse_linear: bias must have one value per row of weight ", shape(weight), ", got ",
-                    shape(*bias));
-  }
+  check_forward(x, bits, weight, bias ? &*bias : nullptr);
   const ScalarType type = x.scalar_type();
   const Steps& steps = steps_for(type);
   const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
@@ -238,14 +190,7 @@ Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias,
 
 Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t structure, int64_t route) {
   grad_input_calls.add();
-  check_type(grad);
-  check_values("grad", grad, grad);
-  check_values("weight", weight, grad);
-  STD_TORCH_CHECK(grad.dim() >= 1, "sparse_linear: grad must have at least 1 dimension");
-  check_matrix("weight", weight, -1, grad);
-  STD_TORCH_CHECK(weight.size(0) == grad.size(grad.dim() - 1), "sparse_linear: weight ", shape(weight),
-                  " does not fit the width of grad ", shape(grad));
-  check_bits(bits, grad, weight.size(1));
+  check_grad_input(grad, bits, weight);
   const ScalarType type = grad.scalar_type();
   const Steps& steps = steps_for(type);
   const Matrix gm = matrix(grad), bm = matrix(bits), wm = matrix(weight);
@@ -354,13 +299,7 @@ Tensor grad_weight_tiles(const Steps& steps, const Matrix& grad, const Matrix& x
 
 Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t structure, int64_t route) {
   grad_weight_calls.add();
-  check_type(x);
-  check_values("x", x, x);
-  check_values("grad", grad, x);
-  bool same = x.dim() >= 1 && grad.dim() == x.dim();
-  for (int64_t d = 0; same && d + 1 < x.dim(); ++d) same = x.size(d) == grad.size(d);
-  STD_TORCH_CHECK(same, "sparse_linear: grad ", shape(grad), " and x ", shape(x), " must have the same leading sizes");
-  check_bits(bits, x, x.size(x.dim() - 1));
+  check_grad_weight(grad, x, bits);
   const ScalarType type = x.scalar_type();
   const Steps& steps = steps_for(type);
   const Matrix gm = matrix(grad), xm = matrix(x), bm = matrix(bits);
