@@ -33,7 +33,8 @@ ARCHITECTURES = ("8.0", "8.9", "9.0")
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 COMMON = ["-O3", "-std=c++17", f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", "-DNDEBUG"]
 # GCC 12 takes the deliberately undefined registers of its own intrinsics, and empty optionals, for mistakes.
-HOST = ["-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas", "-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+QUIET = ["-Wno-unknown-pragmas", "-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+HOST = ["-fPIC", "-fvisibility=hidden", "-Wall", *QUIET]
 AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mpopcnt", "-mlzcnt"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 
@@ -148,7 +149,7 @@ class Build(build_ext):
         folders = [pybind11.get_include(), torch_folder() / "include", sysconfig.get_path("include")]
         if module.endswith("cuda"):
             folders.append(cuda_home() / "include")
-        return [f"-I{CSRC}", *(f"-isystem{folder}" for folder in folders)]
+        return [f"-I{CSRC}", *(part for folder in folders for part in ("-isystem", str(folder)))]
 
     def libraries_of(self, module: str) -> list[str]:
         folder = torch_folder() / "lib"
