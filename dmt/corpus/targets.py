@@ -9,6 +9,7 @@ neighbours want, the lips meet and leave at a bounded speed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -166,7 +167,7 @@ def _breaths(parts: list[Segment], time: np.ndarray) -> np.ndarray:
     """The mouth opens a little in the quarter of a second before speech, where there was a pause to do it in."""
     result = np.zeros(len(time))
     silences = _with_silences(parts, time)
-    for pause, sound in zip(silences, silences[1:], strict=False):
+    for pause, sound in pairwise(silences):
         room = pause.end - pause.start
         if pause.viseme is PAUSE and sound.viseme is not PAUSE and room > 0.25:
             shape = np.exp(-0.5 * ((time - pause.end + 0.16) / 0.13) ** 2)

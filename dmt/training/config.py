@@ -45,10 +45,10 @@ class TrainingConfig:
     output: str
     model: ModelConfig = field(default_factory=lambda: preset("demo"))
     seed: int = 0
-    prosodic: StageConfig = StageConfig(steps=3000, rate=2e-3, clips=10, frames=100)
-    acoustic: StageConfig = StageConfig(steps=700, rate=1.5e-3, clips=8, frames=100)
-    fusion: StageConfig = StageConfig(steps=600, rate=3e-3, clips=24, frames=200)
-    denoiser: StageConfig = StageConfig(steps=1800, rate=1.5e-3, clips=32, frames=16)
+    prosodic: StageConfig = StageConfig(steps=3200, rate=2e-3, clips=10, frames=100)
+    acoustic: StageConfig = StageConfig(steps=420, rate=1.5e-3, clips=8, frames=100)
+    fusion: StageConfig = StageConfig(steps=600, rate=4e-3, clips=24, frames=200)
+    denoiser: StageConfig = StageConfig(steps=1500, rate=2e-3, clips=12, frames=32)
     losses: LossConfig = field(default_factory=LossConfig)
     weight_decay: float = 0.01
     clip_norm: float = 1.0

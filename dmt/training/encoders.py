@@ -16,6 +16,7 @@ from ..features import SpeechEncoder, TacotronEncoder, rows_for
 from ..rates import ROWS_PER_FRAME, SAMPLES_PER_FRAME
 from .config import StageConfig
 from .loop import Stage
+from .variation import varied
 
 LIP_SPREAD = torch.tensor([0.06, 0.04])
 """Spread of opening and width in eye distances; the lip heads predict in these units."""
@@ -98,7 +99,7 @@ class ProsodicStage(_EncoderStage):
         clips, first = self.crop(generator)
         sounds, lips = self.labels(clips, first)
         rows = slice(ROWS_PER_FRAME * first, ROWS_PER_FRAME * (first + self.settings.frames))
-        seen = masked(self.bands[clips, rows].float(), generator)
+        seen = varied(self.bands[clips, rows].float(), generator)
         encoder = self.module.encoder
         inner = encoder.bank(encoder.from_mel(seen))
         inner_loss, _ = self.total(inner, sounds, lips, self.module.inner_heads)
@@ -132,18 +133,6 @@ class AcousticStage(_EncoderStage):
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         return self.measures(acoustic_rows(module.encoder, self.validation, clips=32).float(), module.heads)
-
-
-def masked(seen: Tensor, generator: torch.Generator) -> Tensor:
-    """Bands [B, R, M] with a little noise and, in each clip, a stretch of rows and one of bands hidden."""
-    clips, rows, mels = seen.shape
-    draw = lambda high: torch.randint(high, (clips, 1), generator=generator)  # noqa: E731
-    row, band = torch.arange(rows)[None], torch.arange(mels)[None]
-    first_row, first_band = draw(rows), draw(mels)
-    hidden_rows = (row >= first_row) & (row < first_row + draw(8))
-    hidden_bands = (band >= first_band) & (band < first_band + draw(14))
-    seen = seen + 0.1 * torch.randn(seen.shape, generator=generator)
-    return seen.masked_fill(hidden_rows[:, :, None], -1.0).masked_fill(hidden_bands[:, None, :], 0.0)
 
 
 def waves(corpus: Corpus, clips: int | None = None):

@@ -14,6 +14,8 @@ from .config import StageConfig
 from .encoders import Heads, acoustic_rows, prosodic_rows
 from .loop import Stage
 
+FIRST_SCALE = 2.0
+
 
 class FusionStage(Stage):
     """Gate, projection and scale, taught by the same heads as the encoders, on the fused rows.
@@ -25,6 +27,9 @@ class FusionStage(Stage):
 
     def __init__(self, model: MotionModel, corpus: Corpus, validation: Corpus, settings: StageConfig) -> None:
         self.corpus, self.validation, self.settings = corpus, validation, settings
+        with torch.no_grad():
+            # A finished acoustic model keeps its meaning at scale 0; here both branches are new and both are needed.
+            model.fusion.scale.fill_(FIRST_SCALE)
         self.module = nn.ModuleDict({"fusion": model.fusion, "heads": Heads(model.config.speech.width)})
         self.rows = acoustic_rows(model.speech, corpus), prosodic_rows(model.tacotron, corpus)
         self.validation_rows = acoustic_rows(model.speech, validation), prosodic_rows(model.tacotron, validation)
