@@ -119,7 +119,7 @@ def gloss(normals: np.ndarray, roughness: np.ndarray, lamp: Lamp) -> np.ndarray:
     return (spread * shadowing * fresnel * n_l).astype(np.float32)
 
 
-def scatter(light: np.ndarray, mask: np.ndarray, depth: np.ndarray, scale: float) -> np.ndarray:
+def scatter(light: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
     """Light [H, W, 3] spread under the skin: widest for red, within `mask` [H, W] (subsurface scattering)."""
     profile = ((0.010, (0.38, 0.56, 0.68)), (0.026, (0.36, 0.32, 0.26)), (0.055, (0.26, 0.12, 0.06)))
     out = np.zeros_like(light)

@@ -19,7 +19,7 @@ class Look:
     """How carefully to draw: size [pixels], samples per pixel and side, number of hairs."""
 
     size: int = 768
-    supersample: int = 2
+    supersample: int = 3
     hairs: int = 48000
 
 
@@ -40,7 +40,6 @@ class _Scene:
     part: np.ndarray
     albedo: np.ndarray
     roughness: np.ndarray
-    collar: np.ndarray
 
 
 def render(look: Look) -> Picture:
@@ -72,7 +71,7 @@ def _solids(frame: Frame, face: geometry.Face) -> tuple[_Scene, eyes.Eyes]:
     collar = torso.material == body.COLLAR
     albedo, roughness, relief = _materials(frame, part, collar, paint, eye)
     normals = _emboss(normals, relief, frame.scale, part == 4)
-    return _Scene(layers.min(0), normals, part, albedo, roughness, collar), eye
+    return _Scene(layers.min(0), normals, part, albedo, roughness), eye
 
 
 def _emboss(normals: np.ndarray, relief: np.ndarray, scale: float, where: np.ndarray) -> np.ndarray:
@@ -147,13 +146,9 @@ def _shade(
     openness: np.ndarray,
     key: np.ndarray,
 ) -> np.ndarray:
-    flesh = (scene.part == 1).astype(np.float32)
-    lit = lighting.scatter(light, flesh, scene.depth, frame.scale)
-    lit = np.where(
-        (scene.part == 2)[..., None],
-        lighting.scatter(light, (scene.part == 2).astype(np.float32), scene.depth, frame.scale),
-        lit,
-    )
+    lit = light
+    for part in (1, 2):  # the face's light does not bleed into the neck behind it
+        lit = lighting.scatter(lit, (scene.part == part).astype(np.float32), frame.scale)
     colour = scene.albedo * lit * 0.385
     skin_like = np.isin(scene.part, (1, 2))
     spec = lighting.gloss(scene.normals, scene.roughness, lighting.KEY) * key * 1.5
@@ -226,10 +221,9 @@ def _shrink(colour: np.ndarray, factor: int) -> np.ndarray:
 def _develop(colour: np.ndarray) -> np.ndarray:
     """Linear light to display bytes: a filmic shoulder, then sRGB, a little dither against banding."""
     v = np.clip(colour, 0, None) * 1.05
-    v = (v * (2.51 * v + 0.03)) / (v * (2.43 * v + 0.59) + 0.14) * 0.5 + 0.5 * (1 - np.exp(-1.25 * v)) / (
-        1 - np.exp(-1.25 * 1.6)
-    )
-    v = np.clip(v, 0, 1)
+    filmic = v * (2.51 * v + 0.03) / (v * (2.43 * v + 0.59) + 0.14)
+    gentle = (1 - np.exp(-1.25 * v)) / (1 - np.exp(-1.25 * 1.6))
+    v = np.clip(0.5 * filmic + 0.5 * gentle, 0, 1)
     v = np.where(v <= 0.0031308, 12.92 * v, 1.055 * v ** (1 / 2.4) - 0.055)
     dither = np.random.default_rng(1).random(v.shape[:2])[..., None] - 0.5
     return np.clip(np.floor(v * 255 + 0.5 + 0.8 * dither), 0, 255).astype(np.uint8)

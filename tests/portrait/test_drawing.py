@@ -96,7 +96,7 @@ def test_scattering_stays_on_the_skin_and_runs_farthest_in_red():
     light[:, :32] = 1
     mask = np.ones((64, 64), np.float32)
     mask[:10] = 0
-    out = lighting.scatter(light, mask, mask, 200.0)
+    out = lighting.scatter(light, mask, 200.0)
     assert np.array_equal(out[:10], light[:10])
     assert out[40, 38, 0] > out[40, 38, 1] > out[40, 38, 2] > 0
 
