@@ -44,7 +44,8 @@ def load_portrait(path: str | Path, *, landmarks: str | Path | None = None, size
 
 def find_landmarks(image: np.ndarray, name: str = "the picture") -> tuple[np.ndarray, tuple[str, ...]]:
     """Landmarks [478, 3] of the largest face in uint8 RGB [H, W, 3], and notes; InputError if there is none."""
-    with_mesh = find_spec("mediapipe") is not None
+    missing = _why_no_mesh()
+    with_mesh = missing is None
     faces = _mesh(image) if with_mesh else []
     boxes: list[np.ndarray] = [] if faces else face_boxes(image)
     if with_mesh and not faces and boxes:
@@ -59,8 +60,8 @@ def find_landmarks(image: np.ndarray, name: str = "the picture") -> tuple[np.nda
         notes.append(f"{max(len(faces), len(boxes))} faces found in {name}; the largest is used")
     if faces:
         return max(faces, key=_extent), tuple(notes)
-    reason = "found no mesh" if with_mesh else "is not installed (extra `face`)"
-    notes.append(f"MediaPipe {reason}; landmarks are estimated from the face's box, eyes and mouth and are less exact")
+    cause = missing or "found no mesh"
+    notes.append(f"MediaPipe {cause}; landmarks are estimated from the face's box, eyes and mouth and are less exact")
     return estimate_landmarks(image, boxes[0]), tuple(notes)
 
 
@@ -111,6 +112,17 @@ def _with_depth(points: np.ndarray) -> np.ndarray:
     neutral = LandmarkBasis.load().neutral.numpy()
     scale = np.linalg.norm(points[33] - points[263]) / np.linalg.norm(neutral[33, :2] - neutral[263, :2])
     return np.column_stack([points, scale * neutral[:, 2]]).astype(np.float32)
+
+
+def _why_no_mesh() -> str | None:
+    """None where MediaPipe can look for faces, else what is missing, to follow its name in a sentence."""
+    if find_spec("mediapipe") is None:
+        return "is not installed (extra `face`)"
+    import mediapipe
+
+    if not hasattr(mediapipe, "solutions"):
+        return f"{mediapipe.__version__} has no face mesh of its own (versions under 0.10.30 have; extra `face`)"
+    return None
 
 
 def _mesh(image: np.ndarray) -> list[np.ndarray]:

@@ -134,6 +134,17 @@ def without_mediapipe(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
 
 
+def test_a_mediapipe_without_a_mesh_is_said(monkeypatch):
+    import sys
+    import types
+
+    hollow = types.ModuleType("mediapipe")
+    hollow.__version__ = "0.10.31"
+    monkeypatch.setitem(sys.modules, "mediapipe", hollow)
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    assert "0.10.31 has no face mesh" in module._why_no_mesh()
+
+
 @needs_samples
 @pytest.mark.parametrize("name", ["male_face.png", "uncut_src_img.jpg", "cut_img.png", "zp1.png"])
 def test_estimated_landmarks_find_pupils_and_mouth(name):
