@@ -61,21 +61,17 @@ def masked_linear(
 
 class _MaskedLinear(torch.autograd.Function):
     @staticmethod
-    def forward(x, theta, state, sums, weight, bias, alpha, update, information, route):
+    def forward(ctx, x, theta, state, sums, weight, bias, alpha, update, information, route):
         ops = torch.ops.dmt_kernels
         _, bits, live, divergence, moved, statistics = ops.threshold_ema(
             x, theta, state, sums, alpha, update, information, False
         )
         y = ops.sparse_linear(x, bits, weight, bias, ELEMENT, route)
-        return y, bits, live, divergence, moved, statistics
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        x, theta, _, _, weight, _, _, _, _, ctx.route = inputs
-        _, bits, live, _, moved, statistics = output
+        ctx.route = route
         ctx.mark_non_differentiable(bits, live, moved, statistics)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, theta, weight, bits, moved, statistics)
+        return y, bits, live, divergence, moved, statistics
 
     @staticmethod
     def backward(ctx, grad, _bits, _live, grad_information, _moved, _statistics):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...registry import LIBRARY, NAMESPACE, define
+from ...registry import define
 from ..mask_bits import words
 from . import reference
 
@@ -45,9 +45,16 @@ def sparse_linear(
     Raises TypeError for a dtype and ValueError for a shape, a device or a name that does not fit.
     """
     x, weight, bias = operands(x, weight, bias)
-    check(x, bits, weight, bias)
-    kind = _index(structure, "structure", STRUCTURES)
-    return torch.ops.dmt_kernels.sparse_linear(x, bits, weight, bias, kind, route_of(impl))
+    how = _index(structure, "structure", STRUCTURES), route_of(impl)
+    if torch.compiler.is_compiling():
+        check(x, bits, weight, bias)
+        return _Product.apply(x, bits, weight, bias, *how)
+    try:
+        return _Product.apply(x, bits, weight, bias, *how)
+    except (RuntimeError, TypeError):
+        # The kernels check for themselves; only a failure pays for a second look, which words it as Python does.
+        check(x, bits, weight, bias)
+        raise
 
 
 def operands(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -132,51 +139,6 @@ def _fake_grad_weight(grad, x, bits, structure, route):
     return grad.new_empty((grad.shape[-1], x.shape[-1]))
 
 
-def _save_forward(ctx, inputs, output):
-    x, bits, weight, _, ctx.structure, ctx.route = inputs
-    need_x, _, need_weight, *_ = ctx.needs_input_grad
-    ctx.save_for_backward(x if need_weight else None, bits, weight if need_x else None)
-
-
-def _differentiate_forward(ctx, grad):
-    x, bits, weight = ctx.saved_tensors
-    how = ctx.structure, ctx.route
-    need_x, _, need_weight, need_bias, *_ = ctx.needs_input_grad
-    ops = torch.ops.dmt_kernels
-    grad_x = ops.sparse_linear_grad_input(grad, bits, weight, *how) if need_x else None
-    grad_weight = ops.sparse_linear_grad_weight(grad, x, bits, *how) if need_weight else None
-    grad_bias = reference.rows(grad).sum(0) if need_bias else None
-    return grad_x, None, grad_weight, grad_bias, None, None
-
-
-def _save_grad_input(ctx, inputs, output):
-    grad, bits, weight, ctx.structure, ctx.route = inputs
-    ctx.save_for_backward(grad, bits, weight)
-
-
-def _differentiate_grad_input(ctx, outer):
-    grad, bits, weight = ctx.saved_tensors
-    how = ctx.structure, ctx.route
-    ops = torch.ops.dmt_kernels
-    grad_grad = ops.sparse_linear(outer, bits, weight, None, *how) if ctx.needs_input_grad[0] else None
-    grad_weight = ops.sparse_linear_grad_weight(grad, outer, bits, *how) if ctx.needs_input_grad[2] else None
-    return grad_grad, None, grad_weight, None, None
-
-
-def _save_grad_weight(ctx, inputs, output):
-    grad, x, bits, ctx.structure, ctx.route = inputs
-    ctx.save_for_backward(grad, x, bits)
-
-
-def _differentiate_grad_weight(ctx, outer):
-    grad, x, bits = ctx.saved_tensors
-    how = ctx.structure, ctx.route
-    ops = torch.ops.dmt_kernels
-    grad_grad = ops.sparse_linear(x, bits, outer, None, *how) if ctx.needs_input_grad[0] else None
-    grad_x = ops.sparse_linear_grad_input(grad, bits, outer, *how) if ctx.needs_input_grad[1] else None
-    return grad_grad, grad_x, None, None, None
-
-
 def _dense_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x [M, K] @ weight [N, K].T + bias by oneDNN, which the compiled CPU kernels cannot reach by themselves."""
     if torch.backends.mkldnn.is_available():
@@ -204,9 +166,68 @@ define(
     _dense_linear,
     lambda x, weight, bias: x.new_empty((x.shape[0], weight.shape[0])),
 )
-for _name, _save, _differentiate in (
-    ("sparse_linear", _save_forward, _differentiate_forward),
-    ("sparse_linear_grad_input", _save_grad_input, _differentiate_grad_input),
-    ("sparse_linear_grad_weight", _save_grad_weight, _differentiate_grad_weight),
-):
-    torch.library.register_autograd(f"{NAMESPACE}::{_name}", _differentiate, setup_context=_save, lib=LIBRARY)
+
+
+# ---- gradients: the three products are each other's derivatives ----
+# As autograd functions and not as `register_autograd`, which costs 50 us a call: as much as a small product.
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, bits, weight, bias, structure, route):
+        need_x, _, need_weight, *_ = ctx.needs_input_grad
+        ctx.how = structure, route
+        ctx.save_for_backward(x if need_weight else None, bits, weight if need_x else None)
+        return torch.ops.dmt_kernels.sparse_linear(x, bits, weight, bias, structure, route)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, bits, weight = ctx.saved_tensors
+        need_x, _, need_weight, need_bias, *_ = ctx.needs_input_grad
+        grad_x = grad_input(grad, bits, weight, *ctx.how) if need_x else None
+        grad_w = grad_weight(grad, x, bits, *ctx.how) if need_weight else None
+        return grad_x, None, grad_w, reference.rows(grad).sum(0) if need_bias else None, None, None
+
+
+class _GradInput(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, grad, bits, weight, structure, route):
+        ctx.how = structure, route
+        ctx.save_for_backward(grad, bits, weight)
+        return torch.ops.dmt_kernels.sparse_linear_grad_input(grad, bits, weight, structure, route)
+
+    @staticmethod
+    def backward(ctx, outer):
+        grad, bits, weight = ctx.saved_tensors
+        grad_grad = _Product.apply(outer, bits, weight, None, *ctx.how) if ctx.needs_input_grad[0] else None
+        grad_w = grad_weight(grad, outer, bits, *ctx.how) if ctx.needs_input_grad[2] else None
+        return grad_grad, None, grad_w, None, None
+
+
+class _GradWeight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, grad, x, bits, structure, route):
+        ctx.how = structure, route
+        ctx.save_for_backward(grad, x, bits)
+        return torch.ops.dmt_kernels.sparse_linear_grad_weight(grad, x, bits, structure, route)
+
+    @staticmethod
+    def backward(ctx, outer):
+        grad, x, bits = ctx.saved_tensors
+        grad_grad = _Product.apply(x, bits, outer, None, *ctx.how) if ctx.needs_input_grad[0] else None
+        grad_x = grad_input(grad, bits, outer, *ctx.how) if ctx.needs_input_grad[1] else None
+        return grad_grad, grad_x, None, None, None
+
+
+def grad_input(grad: Tensor, bits: Tensor, weight: Tensor, structure: int, route: int) -> Tensor:
+    """dX, recorded for a second derivative only where one is asked for."""
+    if torch.is_grad_enabled():
+        return _GradInput.apply(grad, bits, weight, structure, route)
+    return torch.ops.dmt_kernels.sparse_linear_grad_input(grad, bits, weight, structure, route)
+
+
+def grad_weight(grad: Tensor, x: Tensor, bits: Tensor, structure: int, route: int) -> Tensor:
+    """dW, likewise."""
+    if torch.is_grad_enabled():
+        return _GradWeight.apply(grad, x, bits, structure, route)
+    return torch.ops.dmt_kernels.sparse_linear_grad_weight(grad, x, bits, structure, route)
