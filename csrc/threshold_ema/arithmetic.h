@@ -37,11 +37,21 @@ DMT_BOTH double threshold_slope(double theta, double mu) {
   return s * (1.0 - s) * mu;
 }
 
-// Mean and variance from sums over `rows` values and their squares.
-DMT_BOTH void moments(double sum, double squares, double rows, double* mean, double* variance) {
-  *mean = sum / rows;
-  const double v = squares / rows - *mean * *mean;
-  *variance = v < 0.0 ? 0.0 : v;  // a NaN stays
+// Sums over the rows of one feature: of d = x - shift and d^2 over all rows, then over live rows, and the live rows.
+// A shift near the values keeps their variance from cancelling; dead rows come in exactly, as zeros.
+constexpr int kSums = 5;
+
+// From those sums: mean and variance of x, then of x after the mask.
+DMT_BOTH void moments(const double* sums, double shift, double rows, double* m) {
+  if (rows == 0.0) rows = 1.0;
+  const double live = sums[4] > 0.0 ? sums[4] : 1.0, share = sums[4] / rows;
+  const double offset = sums[0] / rows, live_offset = sums[2] / live;
+  const double variance = sums[1] / rows - offset * offset, live_variance = sums[3] / live - live_offset * live_offset;
+  const double live_mean = shift + live_offset;
+  m[0] = shift + offset;
+  m[1] = variance < 0.0 ? 0.0 : variance;  // a NaN stays
+  m[2] = share * live_mean;
+  m[3] = share * (live_variance < 0.0 ? 0.0 : live_variance) + share * (1.0 - share) * live_mean * live_mean;
 }
 
 // One feature of eq. 10: q is unmasked, p is masked.
@@ -52,7 +62,9 @@ DMT_BOTH double divergence(double mean_q, double var_q, double mean_p, double va
   return 0.5 * (log(var_q / var_p) + (var_p + shift * shift) / var_q - 1.0);
 }
 
-// A0, B0, A1, B1 of one feature, times `scale` = upstream gradient / (rows * features).
+// For the gradient of one feature: push, slope_q, mean_q, slope_p, mean_p; the slopes and the push times `scale` =
+// upstream gradient / (rows * features). See reference.divergence_slopes.
+constexpr int kCoefficients = 5;
 DMT_BOTH void divergence_coefficients(double mean_q, double var_q, double mean_p, double var_p, double scale,
                                       double* coefficients) {
   var_q += kEpsilon;
@@ -61,10 +73,11 @@ DMT_BOTH void divergence_coefficients(double mean_q, double var_q, double mean_p
   const double slope_q = (1.0 / var_q - (var_p + shift * shift) / (var_q * var_q)) * scale;
   const double slope_p = (1.0 / var_q - 1.0 / var_p) * scale;
   const double push = shift / var_q * scale;
-  coefficients[0] = -push - slope_q * mean_q;
+  coefficients[0] = push;
   coefficients[1] = slope_q;
-  coefficients[2] = push - slope_p * mean_p;
+  coefficients[2] = mean_q;
   coefficients[3] = slope_p;
+  coefficients[4] = mean_p;
 }
 
 }  // namespace dmt

@@ -14,14 +14,13 @@ struct MaskJob {
   void* values;  // contiguous, or null: not stored
   uint64_t* bits;
   const void* thresholds;  // A [64 * words]
-  const void* shifts;      // A [64 * words], taken off x and y before they are summed, or null
+  const void* shifts;      // A [64 * words], taken off x before it is summed, or null
   int64_t row_stride;      // of x, in elements
   int64_t width;
   int64_t words;
 };
 
-// Adds the sums over rows of d, d^2, e, e^2 to `sums`, double [4][64 * words], if that is not null: d is x and e is x
-// after the mask, both less the shift of their column. A shift near the mean keeps the variance from cancelling.
+// Adds the sums that `moments` wants to `sums`, double [5][64 * words], if that is not null.
 using MaskRows = int64_t (*)(const MaskJob& job, int64_t begin, int64_t end, double* sums);  // returns the live count
 
 // The largest sum of |x| that is finite is trusted; a sum that is not finite is repeated over finite elements only.
@@ -33,7 +32,7 @@ struct BackwardJob {
   void* grad_x;             // contiguous
   const void* thresholds;   // A [64 * words]
   const void* inverses;     // A [64 * words]: 1 / threshold, 0 where that is 0
-  const void* information;  // A [4][64 * words]: A0, B0, A1, B1 of the divergence, or null
+  const void* information;  // A [5][64 * words]: divergence_coefficients, or null
   int64_t row_stride;
   int64_t width;
   int64_t words;

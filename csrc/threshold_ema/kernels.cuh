@@ -133,7 +133,7 @@ struct MaskArguments {
   void* divergence;  // A
   float* next;
   void* statistics;  // A [4, width], or null: no information term
-  double* partial;   // [row blocks][4][64 * words]
+  double* partial;   // [row blocks][kSums][64 * words]
   double* strip;     // [words]: each strip's part of eq. 10
   Counters counters;
 };
@@ -200,16 +200,12 @@ __device__ void finish_strip(const MaskArguments<T>& a, int64_t column) {
   const int64_t padded = a.words * kColumns, c = column + threadIdx.x;
   double part = 0;
   if (threadIdx.x < kColumns && c < a.width) {
-    double sums[4] = {0, 0, 0, 0}, m[4];
+    double sums[kSums] = {}, m[4];
     for (unsigned b = 0; b < gridDim.y; ++b) {
-      for (int k = 0; k < 4; ++k) sums[k] += a.partial[(static_cast<int64_t>(b) * 4 + k) * padded + c];
+      for (int k = 0; k < kSums; ++k) sums[k] += a.partial[(static_cast<int64_t>(b) * kSums + k) * padded + c];
     }
     const double shift = a.rows > 0 ? static_cast<double>(widen(a.x[c])) : 0.0;
-    const double rows = a.rows > 0 ? static_cast<double>(a.rows) : 1.0;
-    moments(sums[0], sums[1], rows, &m[0], &m[1]);
-    moments(sums[2], sums[3], rows, &m[2], &m[3]);
-    m[0] += shift;
-    m[2] += shift;
+    moments(sums, shift, static_cast<double>(a.rows), m);
     for (int k = 0; k < 4; ++k) static_cast<A*>(a.statistics)[k * a.width + c] = static_cast<A>(m[k]);
     part = divergence(m[0], m[1], m[2], m[3]);
   }
@@ -225,7 +221,7 @@ __global__ void __launch_bounds__(kThreads) mask_kernel(const MaskArguments<T> a
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kColumns;
   const int64_t begin = a.rows * blockIdx.y / gridDim.y, end = a.rows * (blockIdx.y + 1) / gridDim.y;
   load_thresholds(a.theta, take_step(a), column, a.width, bounds);
-  A bound[2], shift[2], sums[4][2] = {};
+  A bound[2], shift[2], sums[kSums][2] = {};
   bool exists[2];
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -246,11 +242,12 @@ __global__ void __launch_bounds__(kThreads) mask_kernel(const MaskArguments<T> a
       halves[h] = __ballot_sync(~0u, live);
       if (a.values && exists[h]) a.values[row * a.width + c] = live ? raw : narrow<T>(A(0));
       if (kInformation) {
-        const A d = value - shift[h], e = (live ? value : A(0)) - shift[h];
+        const A d = value - shift[h], e = live ? d : A(0);
         sums[0][h] += d;
         sums[1][h] += d * d;
         sums[2][h] += e;
         sums[3][h] += e * e;
+        sums[4][h] += live ? A(1) : A(0);
       }
     }
     if (lane == 0) {
@@ -262,7 +259,7 @@ __global__ void __launch_bounds__(kThreads) mask_kernel(const MaskArguments<T> a
   if (lane == 0 && count) atomicAdd(a.counters.live, count);
   if (kInformation) {
     const int64_t padded = a.words * kColumns;
-    store_column_sums<4>(sums, a.partial + blockIdx.y * 4 * padded + column, padded);
+    store_column_sums<kSums>(sums, a.partial + blockIdx.y * kSums * padded + column, padded);
     if (!last_to_arrive(a.counters.tickets + blockIdx.x, gridDim.y)) return;
     finish_strip(a, column);
     if (!last_to_arrive(a.counters.tickets + gridDim.x, gridDim.x)) return;
@@ -336,7 +333,7 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(const BackwardArgume
     inverses[threadIdx.x] = t > A(0) ? static_cast<double>(A(1) / t) : 0.0;
   }
   __syncthreads();
-  A bound[2], inverse[2], pulled[1][2] = {}, coefficients[4][2] = {};
+  A bound[2], inverse[2], pulled[1][2] = {}, k[kCoefficients][2] = {};
   bool exists[2];
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -348,9 +345,9 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(const BackwardArgume
       const A* s = static_cast<const A*>(a.statistics) + c;
       const double upstream = static_cast<double>(*static_cast<const A*>(a.grad_information));
       const double scale = upstream / (static_cast<double>(a.rows) * static_cast<double>(a.width));
-      double k[4];
-      divergence_coefficients(s[0], s[a.width], s[2 * a.width], s[3 * a.width], scale, k);
-      for (int i = 0; i < 4; ++i) coefficients[i][h] = static_cast<A>(k[i]);
+      double exact[kCoefficients];
+      divergence_coefficients(s[0], s[a.width], s[2 * a.width], s[3 * a.width], scale, exact);
+      for (int i = 0; i < kCoefficients; ++i) k[i][h] = static_cast<A>(exact[i]);
     }
   }
   for (int64_t row = begin + warp; row < end; row += kWarps) {
@@ -361,9 +358,9 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(const BackwardArgume
       const A value = widen(a.x[row * a.stride + c]), size = fabs(value);
       A g = a.grad ? widen(a.grad[row * a.width + c]) : A(0);
       const bool live = size > bound[h];
-      if (kInformation) g += coefficients[2][h] + coefficients[3][h] * (live ? value : A(0));
+      if (kInformation) g += k[0][h] + k[3][h] * ((live ? value : A(0)) - k[4][h]);
       A out = live ? g : A(0);
-      if (kInformation) out += coefficients[0][h] + coefficients[1][h] * value;
+      if (kInformation) out += k[1][h] * (value - k[2][h]) - k[0][h];
       a.grad_x[row * a.width + c] = narrow<T>(out);
       const A v = size * inverse[h] - A(1), bump = A(1) - v * v;  // positive exactly within the window
       if (bump > A(0) && inverse[h] > A(0)) pulled[0][h] += g * value * bump * bump;

@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kColumns = 64;              // of one word
 constexpr int kVectors = kColumns / kLanes;
+constexpr int kCoefficients = 5;
 constexpr int64_t kRows = 32;             // summed in float before they are added to double
 
 // A strip of up to 64 columns: the last of a row may be narrower and goes through a buffer.
@@ -51,16 +52,15 @@ void abs_sums(const void* data, int64_t count, double* sum_and_count) {
   sum_and_count[1] = static_cast<double>(finite);
 }
 
-// One word: compare, store the live values, return the bits. `y` receives the values for the statistics.
+// One word: compare, store the live values, return the bits; x and the mask stay for the statistics.
 template <typename V, typename T, bool kStore>
-inline uint64_t mask_word(const T* x, const V* thresholds, T* values, V* loaded, V* kept) {
+inline uint64_t mask_word(const T* x, const V* thresholds, T* values, V* loaded, typename V::Mask* live) {
   uint64_t word = 0;
   for (int j = 0; j < kVectors; ++j) {
     loaded[j] = V::load(x + j * kLanes);
-    const auto live = loaded[j].abs() > thresholds[j];
-    kept[j] = loaded[j].where(live);
-    if (kStore) kept[j].store(values + j * kLanes);
-    word |= static_cast<uint64_t>(live.bits()) << (j * kLanes);
+    live[j] = loaded[j].abs() > thresholds[j];
+    if (kStore) loaded[j].where(live[j]).store(values + j * kLanes);
+    word |= static_cast<uint64_t>(live[j].bits()) << (j * kLanes);
   }
   return word;
 }
@@ -73,7 +73,7 @@ int64_t mask_rows_as(const MaskJob& job, int64_t begin, int64_t end, double* sum
   T* values = static_cast<T*>(job.values);
   const A* thresholds = static_cast<const A*>(job.thresholds);
   const A* shifts = static_cast<const A*>(job.shifts);
-  constexpr int kStatistics = kSums ? 4 : 1;
+  constexpr int kStatistics = kSums ? 5 : 1;
   const int64_t padded = job.words * kColumns;
   int64_t live = 0;
   // With sums: 32 rows of one strip at a time, so that the sums stay in registers. Without: row after row.
@@ -92,24 +92,26 @@ int64_t mask_rows_as(const MaskJob& job, int64_t begin, int64_t end, double* sum
       for (int64_t row = top; row < bottom; ++row) {
         const T* from = x + row * job.row_stride + column;
         T* to = kStore ? values + row * job.width + column : nullptr;
-        V loaded[kVectors], kept[kVectors];
+        V loaded[kVectors];
+        typename V::Mask alive[kVectors];
         uint64_t word;
         if (strip.whole()) {
-          word = mask_word<V, T, kStore>(from, bound, to, loaded, kept);
+          word = mask_word<V, T, kStore>(from, bound, to, loaded, alive);
         } else {
           T in[kColumns], out[kColumns];
-          word = mask_word<V, T, kStore>(strip.padded(from, in), bound, out, loaded, kept);
+          word = mask_word<V, T, kStore>(strip.padded(from, in), bound, out, loaded, alive);
           if (kStore) std::memcpy(static_cast<void*>(to), out, sizeof(T) * static_cast<size_t>(strip.width));
         }
         job.bits[row * job.words + w] = word;
         live += __builtin_popcountll(word);
         if constexpr (kSums) {
           for (int j = 0; j < kVectors; ++j) {
-            const V d = loaded[j] - shift[j], e = kept[j] - shift[j];
+            const V d = loaded[j] - shift[j], e = d.where(alive[j]);
             total[0][j] = total[0][j] + d;
             total[1][j] = d.times_plus(d, total[1][j]);
             total[2][j] = total[2][j] + e;
             total[3][j] = e.times_plus(e, total[3][j]);
+            total[4][j] = total[4][j] + V::all(A(1)).where(alive[j]);
           }
         }
       }
@@ -133,18 +135,18 @@ int64_t mask_rows(const MaskJob& job, int64_t begin, int64_t end, double* sums) 
                     : mask_rows_as<T, false, false>(job, begin, end, sums);
 }
 
-// Of one column strip; `coefficients` are A0, B0, A1, B1.
+// Of one column strip; `k` are the divergence coefficients: push, slope_q, mean_q, slope_p, mean_p.
 template <typename V, typename T, bool kInformation>
 inline void backward_word(const T* grad, const T* x, T* grad_x, const V* thresholds, const V* inverses,
-                          const V (*coefficients)[kVectors], V* pulled) {
+                          const V (*k)[kVectors], V* pulled) {
   const V one = V::all(1), zero = V::all(0);
   for (int j = 0; j < kVectors; ++j) {
     const V value = V::load(x + j * kLanes), size = value.abs();
     V g = grad ? V::load(grad + j * kLanes) : zero;
     const auto live = size > thresholds[j];
-    if (kInformation) g = g + value.where(live).times_plus(coefficients[3][j], coefficients[2][j]);
+    if (kInformation) g = g + (value.where(live) - k[4][j]).times_plus(k[3][j], k[0][j]);
     V out = g.where(live);
-    if (kInformation) out = out + value.times_plus(coefficients[1][j], coefficients[0][j]);
+    if (kInformation) out = out + (value - k[2][j]).times_plus(k[1][j], zero - k[0][j]);
     out.store(grad_x + j * kLanes);
     const V v = size * inverses[j] - one;
     const V bump = one - v * v;  // positive exactly within the window; NaN is not
@@ -169,13 +171,13 @@ void backward_rows_as(const BackwardJob& job, int64_t begin, int64_t end, double
     for (int64_t w = 0; w < job.words; ++w) {
       const int64_t column = w * kColumns;
       const Strip<T> strip{job.width - column < kColumns ? job.width - column : kColumns};
-      V bound[kVectors], inverse[kVectors], coefficients[4][kVectors], total[kVectors];
+      V bound[kVectors], inverse[kVectors], coefficients[kCoefficients][kVectors], total[kVectors];
       for (int j = 0; j < kVectors; ++j) {
         const int64_t at = column + j * kLanes;
         bound[j] = V::load(thresholds + at);
         inverse[j] = V::load(inverses + at);
         total[j] = V::all(A(0));
-        for (int c = 0; c < (kInformation ? 4 : 0); ++c) coefficients[c][j] = V::load(information + c * padded + at);
+        for (int c = 0; c < (kInformation ? kCoefficients : 0); ++c) coefficients[c][j] = V::load(information + c * padded + at);
       }
       for (int64_t row = top; row < bottom; ++row) {
         const T* from = x + row * job.row_stride + column;

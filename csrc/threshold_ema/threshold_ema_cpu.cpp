@@ -196,14 +196,11 @@ double finish_divergence(const std::vector<double>& partial, int64_t blocks, int
   const int64_t padded = words(width) * 64;
   double total = 0;
   for (int64_t c = 0; c < width; ++c) {
-    double sums[4] = {0, 0, 0, 0}, m[4];
+    double sums[kSums] = {}, m[4];
     for (int64_t b = 0; b < blocks; ++b) {
-      for (int s = 0; s < 4; ++s) sums[s] += partial[static_cast<size_t>((b * 4 + s) * padded + c)];
+      for (int s = 0; s < kSums; ++s) sums[s] += partial[static_cast<size_t>((b * kSums + s) * padded + c)];
     }
-    moments(sums[0], sums[1], static_cast<double>(rows > 0 ? rows : 1), &m[0], &m[1]);
-    moments(sums[2], sums[3], static_cast<double>(rows > 0 ? rows : 1), &m[2], &m[3]);
-    m[0] += shifts.get(c);
-    m[2] += shifts.get(c);
+    moments(sums, shifts.get(c), static_cast<double>(rows), m);
     for (int s = 0; s < 4; ++s) put(statistics, s * width + c, m[s]);
     total += divergence(m[0], m[1], m[2], m[3]);
   }
@@ -252,9 +249,9 @@ Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::
                     rows.width,
                     words};
   int64_t counts[kMaxBlocks];
-  std::vector<double> partial(information ? static_cast<size_t>(blocks.count * 4 * words * 64) : 0);
+  std::vector<double> partial(information ? static_cast<size_t>(blocks.count * kSums * words * 64) : 0);
   blocks.each([&](int64_t block, int64_t begin, int64_t end) {
-    double* to = information ? partial.data() + block * 4 * words * 64 : nullptr;
+    double* to = information ? partial.data() + block * kSums * words * 64 : nullptr;
     counts[block] = loop.mask_rows(job, begin, end, to);
   });
   int64_t kept = 0;
@@ -266,14 +263,14 @@ Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::
 }
 
 Columns information_columns(const Tensor& statistics, double upstream, int64_t rows, int64_t width, Float dtype) {
-  Columns columns(dtype, words(width), 4);
+  Columns columns(dtype, words(width), kCoefficients);
   const int64_t padded = words(width) * 64;
   const double scale = upstream / static_cast<double>(std::max<int64_t>(rows * width, 1));
   for (int64_t c = 0; c < width; ++c) {
-    double out[4];
+    double out[kCoefficients];
     divergence_coefficients(number(statistics, c), number(statistics, width + c), number(statistics, 2 * width + c),
                             number(statistics, 3 * width + c), scale, out);
-    for (int s = 0; s < 4; ++s) columns.set(s * padded + c, out[s]);
+    for (int s = 0; s < kCoefficients; ++s) columns.set(s * padded + c, out[s]);
   }
   return columns;
 }

@@ -97,7 +97,7 @@ Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::
   const Tensor before = torch::stable::contiguous(state), wide = wide_theta(theta);
 
   // One allocation: sums of blocks, live count, tickets, sums of strips and of columns.
-  const int64_t counters = 1 + (grid.x + 2) / 2, columns = information ? grid.y * 4 * words * kColumns + words : 0;
+  const int64_t counters = 1 + (grid.x + 2) / 2, columns = information ? grid.y * kSums * words * kColumns + words : 0;
   const Tensor workspace = doubles(2 * kReduceBlocks + counters + columns, x);
   double* const partial = static_cast<double*>(workspace.mutable_data_ptr());
   double* const zeroed = partial + 2 * kReduceBlocks;

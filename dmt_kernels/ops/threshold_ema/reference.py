@@ -102,9 +102,12 @@ def forward(
     return Forward(values, pack_mask(mask), live.float(), divergence, state, statistics)
 
 
-def divergence_coefficients(statistics: Tensor, rows: int) -> Tensor:
-    """[4, D] statistics -> [4, D] (A0, B0, A1, B1): d(eq. 10)/dx = A0 + B0 x through the unmasked statistics, and
-    d(eq. 10)/dy = A1 + B1 y through the masked ones, y being x after the mask."""
+def divergence_slopes(statistics: Tensor, rows: int) -> Tensor:
+    """[4, D] statistics -> [3, D] (push, slope_q, slope_p).
+
+    d(eq. 10)/dx = slope_q (x - mean_q) - push through the unmasked statistics, and
+    d(eq. 10)/dy = slope_p (y - mean_p) + push through the masked ones, y being x after the mask.
+    """
     mean_q, var_q, mean_p, var_p = statistics.double()
     var_q, var_p = var_q + EPSILON, var_p + EPSILON
     shift = mean_p - mean_q
@@ -112,7 +115,7 @@ def divergence_coefficients(statistics: Tensor, rows: int) -> Tensor:
     slope_q = (1 / var_q - (var_p + shift.square()) / var_q.square()) * scale
     slope_p = (1 / var_q - 1 / var_p) * scale
     push = shift / var_q * scale
-    return torch.stack([-push - slope_q * mean_q, slope_q, push - slope_p * mean_p, slope_p])
+    return torch.stack([push, slope_q, slope_p])
 
 
 def window(distance: Tensor, half_width: Tensor) -> Tensor:
@@ -138,9 +141,10 @@ def backward(
     mask = wide.abs() > t
     direct, rows = torch.zeros_like(wide), x.numel() // max(width, 1)
     if grad_information is not None and statistics.shape[1]:
-        a0, b0, a1, b1 = (divergence_coefficients(statistics, rows) * grad_information.double()).to(dtype)
-        grad = grad + a1 + b1 * torch.where(mask, wide, 0)
-        direct = a0 + b0 * wide
+        push, slope_q, slope_p = (divergence_slopes(statistics, rows) * grad_information.double()).to(dtype)
+        mean_q, mean_p = statistics[0], statistics[2]
+        grad = grad + push + slope_p * (torch.where(mask, wide, 0) - mean_p)
+        direct = slope_q * (wide - mean_q) - push
     grad_x = torch.where(mask, grad, 0) + direct
     pulled = -grad * wide * window(wide.abs() - t, t)
     pulled = torch.where(torch.isfinite(wide), pulled, 0.0).double()

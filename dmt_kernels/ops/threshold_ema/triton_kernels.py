@@ -90,10 +90,10 @@ def sigmoid(theta):
 
 
 @triton.jit
-def moments(total, squares, rows):
-    mean = total / rows
-    variance = squares / rows - mean * mean
-    return mean, tl.where(variance < 0.0, 0.0, variance)
+def moments(offset_sum, squares, rows):
+    offset = offset_sum / rows
+    variance = squares / rows - offset * offset
+    return offset, tl.where(variance < 0.0, 0.0, variance)
 
 
 @triton.jit
@@ -103,19 +103,26 @@ def finish_strip(x, partial, statistics, strip, rows, width, runs, padded, colum
     q_squares = tl.zeros((COLUMNS,), tl.float64)
     p_sum = tl.zeros((COLUMNS,), tl.float64)
     p_squares = tl.zeros((COLUMNS,), tl.float64)
+    p_count = tl.zeros((COLUMNS,), tl.float64)
     for run in range(runs):
-        here = partial + run * 4 * padded + column
+        here = partial + run * 5 * padded + column
         q_sum += tl.load(here)
         q_squares += tl.load(here + padded)
         p_sum += tl.load(here + 2 * padded)
         p_squares += tl.load(here + 3 * padded)
+        p_count += tl.load(here + 4 * padded)
     shift = tl.load(x + column, mask=inside & (rows > 0), other=0.0).to(tl.float64)
     count = tl.cast(tl.maximum(rows, 1), tl.float64)
     q_mean, q_variance = moments(q_sum, q_squares, count)
-    p_mean, p_variance = moments(p_sum, p_squares, count)
-    tl.store(statistics + column, q_mean + shift, mask=inside)
+    live_offset, live_variance = moments(p_sum, p_squares, tl.maximum(p_count, 1.0))
+    share = p_count / count
+    q_mean += shift
+    live_mean = live_offset + shift
+    p_mean = share * live_mean
+    p_variance = share * live_variance + share * (1.0 - share) * live_mean * live_mean
+    tl.store(statistics + column, q_mean, mask=inside)
     tl.store(statistics + width + column, q_variance, mask=inside)
-    tl.store(statistics + 2 * width + column, p_mean + shift, mask=inside)
+    tl.store(statistics + 2 * width + column, p_mean, mask=inside)
     tl.store(statistics + 3 * width + column, p_variance, mask=inside)
     q_variance += _EPSILON
     p_variance += _EPSILON
@@ -149,6 +156,7 @@ def mask_kernel(
     q_squares = tl.zeros((COLUMNS,), tl.float64)
     p_sum = tl.zeros((COLUMNS,), tl.float64)
     p_squares = tl.zeros((COLUMNS,), tl.float64)
+    p_count = tl.zeros((COLUMNS,), tl.float64)
     for top in range(begin, end, ROWS):
         row = tl.arange(0, ROWS).to(tl.int64) + top
         there = (row < end)[:, None] & inside[None, :]
@@ -163,18 +171,20 @@ def mask_kernel(
         count += tl.sum(alive.to(tl.int64), axis=1)
         if INFORMATION:
             d = tl.where(there, value - shift[None, :], 0.0)
-            e = tl.where(there, tl.where(alive, value, 0.0) - shift[None, :], 0.0)
+            e = tl.where(alive, d, 0.0)
             q_sum += tl.sum(d, axis=0).to(tl.float64)
             q_squares += tl.sum(d * d, axis=0).to(tl.float64)
             p_sum += tl.sum(e, axis=0).to(tl.float64)
             p_squares += tl.sum(e * e, axis=0).to(tl.float64)
+            p_count += tl.sum(alive.to(tl.float32), axis=0).to(tl.float64)
     tl.atomic_add(counts, tl.sum(count))
     if INFORMATION:
-        here = partial + run * 4 * padded + column
+        here = partial + run * 5 * padded + column
         tl.store(here, q_sum)
         tl.store(here + padded, q_squares)
         tl.store(here + 2 * padded, p_sum)
         tl.store(here + 3 * padded, p_squares)
+        tl.store(here + 4 * padded, p_count)
         if last_to_arrive(tickets + word, runs):
             finish_strip(x, partial, statistics, strips + word, rows, width, runs, padded, column, inside)
             if last_to_arrive(tickets + strips_count, strips_count):
@@ -224,9 +234,9 @@ def backward_kernel(
         spread = (p_variance + distance * distance) / (q_variance * q_variance)
         slope_q = (1.0 / q_variance - spread) * scale
         slope_p = (1.0 / q_variance - 1.0 / p_variance) * scale
-        push = distance / q_variance * scale
-        a0, b0 = (-push - slope_q * q_mean).to(WORK)[None, :], slope_q.to(WORK)[None, :]
-        a1, b1 = (push - slope_p * p_mean).to(WORK)[None, :], slope_p.to(WORK)[None, :]
+        push = (distance / q_variance * scale).to(WORK)[None, :]
+        slope_q, slope_p = slope_q.to(WORK)[None, :], slope_p.to(WORK)[None, :]
+        center_q, center_p = q_mean.to(WORK)[None, :], p_mean.to(WORK)[None, :]
     begin, end = (rows * run) // runs, (rows * (run + 1)) // runs
     pulled = tl.zeros((COLUMNS,), tl.float64)
     for top in range(begin, end, ROWS):
@@ -240,10 +250,10 @@ def backward_kernel(
         if GRAD:
             g = tl.load(grad + at, mask=there, other=0.0).to(WORK)
         if INFORMATION:
-            g += a1 + b1 * tl.where(alive, value, 0.0)
+            g += push + slope_p * (tl.where(alive, value, 0.0) - center_p)
         out = tl.where(alive, g, 0.0)
         if INFORMATION:
-            out += a0 + b0 * value
+            out += slope_q * (value - center_q) - push
         tl.store(grad_x + at, out.to(grad_x.dtype.element_ty), mask=there)
         v = size * inverse[None, :] - 1.0
         bump = 1.0 - v * v
@@ -303,7 +313,7 @@ def forward(x, theta, state, sums, alpha, update, information, store):
     live, divergence = state.new_empty(()), x.new_empty((), dtype=dtype)
     moved, statistics = state.new_empty(STATE_SIZE), x.new_empty((4, width if information else 0), dtype=dtype)
     padded = grid[0] * COLUMNS.value
-    partial = x.new_empty((grid[1] * 4 * padded if information_here else 1) + grid[0], dtype=torch.float64)
+    partial = x.new_empty((grid[1] * 5 * padded if information_here else 1) + grid[0], dtype=torch.float64)
     zeroed = x.new_empty(2 + grid[0] + 2, dtype=torch.int32)  # the live count (int64), then the tickets
     programs = 1
     if update and sums is None:
