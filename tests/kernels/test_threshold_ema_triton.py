@@ -1,0 +1,151 @@
+"""The GPU kernels of threshold_ema without a GPU: numbers in Triton's interpreter, machine code ahead of time."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+import torch
+
+INTERPRETED = """
+import torch
+from dmt_kernels.testing import repair_interpreter
+repair_interpreter()
+from dmt_kernels.ops.threshold_ema import reference, triton_kernels as kernels
+
+new_empty = torch.Tensor.new_empty
+def filled(self, *args, **kwargs):
+    made = new_empty(self, *args, **kwargs)
+    return made.fill_(float("nan") if made.dtype.is_floating_point else torch.iinfo(made.dtype).max)
+torch.Tensor.new_empty = filled
+
+checked = 0
+generator = torch.Generator().manual_seed(0)
+for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+    shapes = [(1, 1), (3, 5, 70), (70, 129), (0, 64), (4, 0)]
+    for shape in shapes if dtype in (torch.float32, torch.bfloat16) else shapes[1:2]:
+        for information, per_feature, update in [(False, False, True), (True, True, True), (True, False, False)]:
+            x = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+            if x.numel() > 20:
+                x.view(-1)[3], x.view(-1)[7] = float("nan"), float("inf")
+            if information:
+                x = x.nan_to_num(0, 1, -1)
+            theta = torch.randn(shape[-1], generator=generator) if per_feature else torch.tensor(0.3)
+            state = torch.tensor([0.7, 3, 0, 0])
+            sums = reference.abs_sums(x) if update and per_feature else None
+            torch.testing.assert_close(kernels.abs_sums(x), reference.abs_sums(x), rtol=1e-12, atol=0)
+            arguments = (x, theta, state, sums, 0.9, update, information, True)
+            got, want = kernels.forward(*arguments), reference.forward(*arguments)
+            for name, ours, theirs in zip(want._fields, got, want):
+                exact = name in ("values", "bits", "live", "state")
+                torch.testing.assert_close(ours, theirs, rtol=0 if exact else 2e-5, atol=0 if exact else 1e-6, msg=name)
+            grad = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+            upstream = torch.tensor(0.7, dtype=want.information.dtype) if information else None
+            arguments = (None if per_feature else grad, upstream, x, theta, want.state, want.statistics)
+            loose = {torch.bfloat16: 1e-2, torch.float16: 2e-3}.get(dtype, 1e-4)
+            for ours, theirs in zip(kernels.backward(*arguments), reference.backward(*arguments)):
+                torch.testing.assert_close(ours, theirs, rtol=loose, atol=1e-4)
+            checked += 1
+print("checked", checked)
+"""
+
+POINTERS = {
+    "partial": "*fp64", "strips": "*fp64", "sums": "*fp64", "out": "*fp64", "to_zero": "*i32", "tickets": "*i32",
+    "counts": "*i64", "bits": "*i64", "theta": "*fp32", "state": "*fp32", "next_state": "*fp32", "live": "*fp32",
+    "divergence": "*fp32", "statistics": "*fp32", "grad_information": "*fp32", "grad_theta": "*fp32",
+}  # fmt: skip
+OF_X = ("x", "values", "grad", "grad_x")
+NVCC = shutil.which("nvcc")
+
+
+def test_numbers_in_the_interpreter():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", INTERPRETED],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == "checked 36"
+
+
+def variants():
+    """Each kernel with the constants of its largest and its smallest form."""
+    import triton.language as tl
+
+    from dmt_kernels.ops.threshold_ema import triton_kernels as kernels
+
+    small = {"ALPHA": 0.9, "UPDATE": False, "PER_FEATURE": False, "INFORMATION": False, "STORE": True, "GRAD": True}
+    common = {"ROWS": kernels.TILE, "WORK": tl.float32, "ZEROS": 32, "BLOCK": kernels.SUM_BLOCK}
+    large = small | {"UPDATE": True, "PER_FEATURE": True, "INFORMATION": True}
+    for kernel in kernels.KERNELS:
+        for constants in (large, small):
+            yield kernel, {n: v for n, v in (constants | common).items() if n in kernel.arg_names}
+
+
+@pytest.mark.parametrize("architecture", [80, 89, 90])
+@pytest.mark.parametrize("x", ["*fp32", "*bf16"])
+def test_ahead_of_time_without_spills(architecture, x, tmp_path):
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    for kernel, constants in variants():
+        types = {name: x if name in OF_X else POINTERS.get(name, "i32") for name in kernel.arg_names}
+        types |= dict.fromkeys(constants, "constexpr")
+        places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+        aligned = {(i,): [["tt.divisibility", 16]] for i, t in enumerate(types.values()) if t != "constexpr"}
+        made = triton.compile(
+            ASTSource(kernel, types, places, aligned), target=GPUTarget("cuda", architecture, 32), options={}
+        )
+        assert made.asm["cubin"]
+        assert spilled(made.asm["ptx"], tmp_path) == 0, f"{kernel.fn.__name__} spills on sm_{architecture}"
+
+
+def spilled(ptx: str, folder: Path) -> int:
+    """Bytes of spill stores and loads that ptxas reports for the text that the cubin was made from."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    architecture = re.search(r"\.target (sm_\w+)", ptx).group(1)
+    source = folder / "kernel.ptx"
+    source.write_text(ptx)
+    ptxas = get_ptxas(int(re.search(r"\d+", architecture).group()))
+    done = subprocess.run(
+        [getattr(ptxas, "path", ptxas), "-v", f"--gpu-name={architecture}", source, "-o", folder / "kernel.cubin"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return spill_bytes(done.stderr)
+
+
+def spill_bytes(report: str) -> int:
+    found = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
+    assert found, report
+    return sum(int(number) for pair in found for number in pair)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NVCC is None, reason="needs nvcc")
+@pytest.mark.parametrize("name", ["threshold_ema/threshold_ema_cuda.cu", "mask_bits/mask_bits_cuda.cu"])
+def test_cuda_kernels_do_not_spill(name, tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    source = root / "csrc" / name
+    if not source.exists():
+        pytest.skip("needs the source tree")
+    include = Path(torch.__file__).parent / "include"
+    command = [NVCC, "-O3", "-std=c++17", "-DTORCH_TARGET_VERSION=0x020b000000000000", "-DUSE_CUDA", "--threads=0"]
+    command += [f"-gencode=arch=compute_{a},code=sm_{a}" for a in (80, 89, 90)]
+    command += ["-Xcompiler=-fPIC", f"-I{root / 'csrc'}", "-isystem", str(include), "--resource-usage"]
+    done = subprocess.run(
+        [*command, "-c", str(source), "-o", str(tmp_path / "kernels.o")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert spill_bytes(done.stdout + done.stderr) == 0
