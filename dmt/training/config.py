@@ -16,6 +16,8 @@ class StageConfig:
     clips: int
     frames: int
     """Frames of each clip in a step: a crop for the encoders, chosen frames for the denoiser."""
+    cycles: int = 1
+    """The learning rate runs through its schedule so many times, each time with a fresh optimiser."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class LossConfig:
     width: float = 0.5
     upper: float = 0.3
     velocity: float = 0.3
-    closure: float = 4.0
+    closure: float = 10.0
     """How much more an opening error counts where the lips should be closed."""
 
 
@@ -45,7 +47,7 @@ class TrainingConfig:
     output: str
     model: ModelConfig = field(default_factory=lambda: preset("demo"))
     seed: int = 0
-    prosodic: StageConfig = StageConfig(steps=3200, rate=2e-3, clips=10, frames=100)
+    prosodic: StageConfig = StageConfig(steps=6400, rate=2e-3, clips=10, frames=100, cycles=2)
     acoustic: StageConfig = StageConfig(steps=420, rate=1.5e-3, clips=8, frames=100)
     fusion: StageConfig = StageConfig(steps=600, rate=4e-3, clips=24, frames=200)
     denoiser: StageConfig = StageConfig(steps=1500, rate=2e-3, clips=12, frames=32)

@@ -39,13 +39,16 @@ def run_stage(stage: Stage, config: TrainingConfig, journal: Journal) -> nn.Modu
     exactly what an uninterrupted one does.
     """
     module, steps = stage.module, stage.settings.steps
-    optimiser = torch.optim.AdamW(module.parameters(), lr=stage.settings.rate, weight_decay=config.weight_decay)
+    cycle = math.ceil(steps / stage.settings.cycles)
+    optimiser = _optimiser(stage, config)
     averaged = copy.deepcopy(module)
     first = _restore(stage, optimiser, averaged, journal)
     started = time.monotonic()
     for step in range(first, steps):
+        if step and step % cycle == 0:
+            optimiser = _optimiser(stage, config)
         for group in optimiser.param_groups:
-            group["lr"] = stage.settings.rate * _schedule(step, steps, config.warm_up)
+            group["lr"] = stage.settings.rate * _schedule(step % cycle, cycle, config.warm_up)
         values = _step(stage, config, step, optimiser)
         _average(averaged, module, min(config.average, (1 + step) / (10 + step)))
         done = step + 1
@@ -60,6 +63,10 @@ def run_stage(stage: Stage, config: TrainingConfig, journal: Journal) -> nn.Modu
                 journal.log(stage.name, done, measures)
             _keep(stage, done, optimiser, averaged, journal)
     return averaged.eval()
+
+
+def _optimiser(stage: Stage, config: TrainingConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(stage.module.parameters(), lr=stage.settings.rate, weight_decay=config.weight_decay)
 
 
 def _step(stage: Stage, config: TrainingConfig, step: int, optimiser: torch.optim.Optimizer) -> dict[str, float]:

@@ -44,7 +44,7 @@ def new_model(config: TrainingConfig) -> MotionModel:
         return MotionModel(config.model)
 
 
-def train(config: TrainingConfig, *, progress: Progress | None = None) -> TrainingReport:
+def train(config: TrainingConfig, progress: Progress | None = None) -> TrainingReport:
     """Train a model from a built corpus, or go on with a run that stopped; writes `model.safetensors`.
 
     The folder `config.output` receives the configuration, one log (JSONL) and one resumable state
@@ -58,7 +58,10 @@ def train(config: TrainingConfig, *, progress: Progress | None = None) -> Traini
     corpus, validation = load_splits(config)
     model = new_model(config)
     _train_encoders(config, model, progress)
-    fusion = FusionStage(model, corpus, validation, config.fusion)
+    model.eval()  # encoders are used, not trained, from here on: no dropout in what is cached
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        fusion = FusionStage(model, corpus, validation, config.fusion)
     model.fusion.load_state_dict(run_stage(fusion, config, journal)["fusion"].state_dict())
     rows, held_out = (fused_rows(model.fusion, r) for r in (fusion.rows, fusion.validation_rows))
     del fusion
