@@ -213,8 +213,9 @@ __device__ void finish_strip(const MaskArguments<T>& a, int64_t column) {
   if (threadIdx.x == 0) a.strip[column / kColumns] = part;
 }
 
+// float64 keeps its sums in registers at the price of fewer blocks on a multiprocessor.
 template <typename T, bool kInformation>
-__global__ void __launch_bounds__(kThreads) mask_kernel(const MaskArguments<T> a) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4) mask_kernel(const MaskArguments<T> a) {
   using A = typename Arithmetic<T>::A;
   __shared__ A bounds[kColumns];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
