@@ -131,6 +131,15 @@ void apply_mask(const void* source, int64_t stride, const uint64_t* bits, int64_
     for (int64_t c = 0; c < columns; c += 64) {
       const uint64_t word = bits[c / 64];
       const int64_t wide = columns - c < 64 ? columns - c : 64;
+#if defined(__AVX512F__)
+      if constexpr (std::is_same_v<S, float>) {
+        if (wide == 64) {
+          for (int i = 0; i < 64; i += 16)
+            _mm512_storeu_ps(to + c + i, _mm512_maskz_loadu_ps(static_cast<__mmask16>(word >> i), from + c + i));
+          continue;
+        }
+      }
+#endif
       for (int64_t i = 0; i < wide; ++i) to[c + i] = (word >> i) & 1 ? from[c + i] : S{};
     }
 }
@@ -155,7 +164,7 @@ void accumulate_block(const Accumulate& a) {
     for (int i = 0; i < NV; ++i) acc[i] = load(start + i * n);
     for (int64_t w = a.word_begin; w < a.word_end; ++w) {
       uint64_t live = bits[w] & valid_bits(w, a.columns);
-      const T* packed = static_cast<const T*>(a.packed) + w * 64 * kBlock<T>;
+      const T* packed = static_cast<const T*>(a.packed) + (w - a.packed_word) * 64 * kBlock<T>;
       while (live) {
         const int k = __builtin_ctzll(live);
         live &= live - 1;
@@ -238,10 +247,9 @@ int64_t sample_block(const GradInput& g, int64_t row, int64_t rows, int64_t w, c
 }
 
 template <class T>
-int64_t sample(const GradInput& g, int64_t row, int64_t rows, int64_t w, int64_t block, const T* grad,
+int64_t sample(const GradInput& g, int64_t row, int64_t rows, int64_t w, int64_t block, const T* packed, const T* grad,
                int64_t grad_stride, T* sums) {
   const int64_t outputs = g.outputs - block * kBlock<T>;
-  const T* packed = static_cast<const T*>(g.packed) + (block * g.columns + w * 64) * kBlock<T>;
   const bool first = block == 0;
   if (outputs > 4 * kLanes<T>) return sample_block<T, 8>(g, row, rows, w, grad, grad_stride, packed, sums, first);
   if (outputs > 2 * kLanes<T>) return sample_block<T, 4>(g, row, rows, w, grad, grad_stride, packed, sums, first);
@@ -270,11 +278,21 @@ inline int64_t expand(uint64_t live, const Sum<S>* sums, S* to, int64_t columns)
   return used;
 }
 
+// The weight of one word of columns and one block of outputs, as [64][block].
+template <class S>
+void pack_tile(const GradInput& g, int64_t w, int64_t block, Sum<S>* tile) {
+  constexpr int64_t size = kBlock<Sum<S>>;
+  const int64_t outputs = g.outputs - block * size, columns = g.columns - w * 64;
+  pack_transposed<S>(static_cast<const S*>(g.weight) + block * size * g.weight_stride + w * 64, g.weight_stride,
+                     outputs < size ? outputs : size, columns < 64 ? columns : 64, tile);
+}
+
 template <class S>
 void grad_input(const GradInput& g) {
   using T = Sum<S>;
   const int64_t blocks = (g.outputs + kBlock<T> - 1) / kBlock<T>;
   alignas(64) T sums[kGradRows * 64 + kLanes<T>];
+  alignas(64) T tile[64 * kBlock<T>];
   T* scratch = static_cast<T*>(g.scratch);
   for (int64_t row = g.begin; row < g.end; row += kGradRows) {
     const int64_t rows = g.end - row < kGradRows ? g.end - row : kGradRows;
@@ -285,12 +303,17 @@ void grad_input(const GradInput& g) {
         pack_straight<S>(grad + b * kBlock<T>, g.grad_stride, rows, rest < kBlock<T> ? rest : kBlock<T>,
                          scratch + b * kGradRows * kBlock<T>);
       }
-    for (int64_t w = 0; w * 64 < g.columns; ++w) {
+    for (int64_t w = g.word_begin; w < g.word_end; ++w) {
       for (int64_t b = 0; b < blocks; ++b) {
+        const T* packed = tile;
+        if (g.packed)
+          packed = static_cast<const T*>(g.packed) + (b * g.columns + w * 64) * kBlock<T>;
+        else
+          pack_tile<S>(g, w, b, tile);
         if (scratch)
-          sample<T>(g, row, rows, w, b, scratch + b * kGradRows * kBlock<T>, kBlock<T>, sums);
+          sample<T>(g, row, rows, w, b, packed, scratch + b * kGradRows * kBlock<T>, kBlock<T>, sums);
         else if constexpr (std::is_same_v<S, T>)
-          sample<T>(g, row, rows, w, b, grad + b * kBlock<T>, g.grad_stride, sums);
+          sample<T>(g, row, rows, w, b, packed, grad + b * kBlock<T>, g.grad_stride, sums);
       }
       const int64_t columns = g.columns - w * 64 < 64 ? g.columns - w * 64 : 64;
       const T* next = sums;

@@ -5,6 +5,8 @@
 // y and dW are sums over live elements (x[m, k] times a packed row of weights or of dY), dX samples its products at
 // live elements. Each output is summed by one thread in an order that does not depend on how many there are.
 #include <algorithm>
+#include <memory>
+#include <new>
 #include <optional>
 #include <vector>
 
@@ -22,11 +24,14 @@ CallCounter dense_calls("sparse_linear_dense");
 
 constexpr int64_t kRows = 256;  // rows of x or dY that one thread works on at a time: their sums fit L2
 
+Dtype dtype_of(ScalarType type) {
+  if (type == ScalarType::Float) return Dtype::kFloat;
+  if (type == ScalarType::Double) return Dtype::kDouble;
+  return type == ScalarType::BFloat16 ? Dtype::kBfloat16 : Dtype::kHalf;
+}
+
 const Steps& steps_for(ScalarType type) {
-  const Dtype dtype = type == ScalarType::Float      ? Dtype::kFloat
-                      : type == ScalarType::Double   ? Dtype::kDouble
-                      : type == ScalarType::BFloat16 ? Dtype::kBfloat16
-                                                     : Dtype::kHalf;
+  const Dtype dtype = dtype_of(type);
 #if defined(__x86_64__)
   if (isa() == Isa::avx512) return *avx512_steps(dtype);
   if (isa() == Isa::avx2) return *avx2_steps(dtype);
@@ -60,9 +65,35 @@ Matrix matrix(const Tensor& t) {
   return {dense, rows, columns, columns, static_cast<char*>(dense.data_ptr())};
 }
 
-Tensor buffer(int64_t elements, int64_t bytes, const Tensor& like) {
-  return empty({std::max<int64_t>(elements, 1)}, bytes == 8 ? ScalarType::Double : ScalarType::Float, like);
-}
+// Working memory of one call. Small pieces stay with the calling thread for its next call: fresh pages cost more than
+// a small product. What is in them means nothing between calls.
+class Scratch {
+ public:
+  enum Use { kPacked, kGrad, kInput, kBits, kSums, kUses };
+
+  Scratch(Use use, int64_t bytes, const Tensor& like) {
+    if (bytes <= kKept) {
+      static thread_local Kept kept[kUses];
+      if (!kept[use].data) kept[use].data.reset(new (std::align_val_t{64}) char[kKept]);
+      data_ = kept[use].data.get();
+    } else {
+      fresh_ = empty({bytes}, ScalarType::Byte, like);
+      data_ = static_cast<char*>(fresh_->data_ptr());
+    }
+  }
+  char* data() const { return data_; }
+
+ private:
+  static constexpr int64_t kKept = 1 << 20;
+  struct Free {
+    void operator()(char* p) const { operator delete[](p, std::align_val_t{64}); }
+  };
+  struct Kept {
+    std::unique_ptr<char, Free> data;
+  };
+  std::optional<Tensor> fresh_;
+  char* data_;
+};
 
 // ---- choice ----
 
@@ -123,12 +154,12 @@ Tensor flat(const Tensor& t, const Matrix& m) { return torch::stable::reshape(t,
 // ---- y ----
 
 // Every block of the weight [N, K] as [K][block].
-Tensor pack_weight(const Steps& steps, const Matrix& weight, ScalarType type) {
+Scratch pack_weight(const Steps& steps, const Matrix& weight, ScalarType type) {
   const int64_t bytes = type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2;
   const int64_t outputs = weight.rows, columns = weight.columns, block = steps.block;
   const int64_t blocks = (outputs + block - 1) / block, chunk = 128, chunks = (columns + chunk - 1) / chunk;
-  const Tensor packed = buffer(blocks * columns * block, steps.sum_bytes, weight.owner);
-  char* to = static_cast<char*>(packed.data_ptr());
+  const Scratch packed(Scratch::kPacked, blocks * columns * block * steps.sum_bytes, weight.owner);
+  char* to = packed.data();
   torch::stable::parallel_for(0, blocks * chunks, 2, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t b = i / chunks, c = i % chunks * chunk;
@@ -139,42 +170,68 @@ Tensor pack_weight(const Steps& steps, const Matrix& weight, ScalarType type) {
   return packed;
 }
 
-void forward_tiles(const Steps& steps, const Matrix& x, const Matrix& bits, const Matrix& weight, const void* bias,
-                   ScalarType type, int64_t words_at_once, Matrix& y) {
-  const int64_t bytes = y.owner.element_size(), block = steps.block, outputs = weight.rows;
-  const int64_t blocks = (outputs + block - 1) / block, tiles = (x.rows + kRows - 1) / kRows;
-  const Tensor packed = pack_weight(steps, weight, type);
-  const char* from = static_cast<const char*>(packed.data_ptr());
-  torch::stable::parallel_for(0, tiles * blocks, 1, [&](int64_t begin, int64_t end) {
+// The sums of one tile of rows and one block of outputs. Where this tile is the only one, each piece of the weight is
+// packed when its turn comes: it then goes from the first-level cache into the product.
+struct Forward {
+  const Steps& steps;
+  const Matrix &x, &bits, &weight, &y;
+  const char* bias;
+  const char* packed;  // the whole weight, or null
+  int64_t words_at_once, bytes;
+
+  void run(int64_t tile, int64_t b) const {
     alignas(64) char sums[kRows * 128 * sizeof(float)];
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t tile = i / blocks, b = i % blocks;
-      Accumulate a{};
-      a.bits = bits.words(), a.bits_stride = bits.stride;
-      a.x = x.data, a.x_stride = x.stride;
-      a.packed = from + b * x.columns * block * steps.sum_bytes;
-      a.sums = sums;
-      a.bias = bias ? static_cast<const char*>(bias) + b * block * bytes : nullptr;
-      a.y = y.at(0, b * block, bytes), a.y_stride = y.stride;
-      a.begin = tile * kRows, a.end = std::min(x.rows, a.begin + kRows);
-      a.columns = x.columns, a.outputs = std::min(block, outputs - b * block);
-      for (int64_t w = 0; w == 0 || w < bits.columns; w += words_at_once) {
-        a.word_begin = w, a.word_end = std::min(bits.columns, w + words_at_once);
-        a.first = w == 0, a.last = a.word_end == bits.columns;
-        steps.accumulate(a);
+    alignas(64) char piece[4 * 64 * 128 * sizeof(float)];
+    const int64_t block = steps.block, sum = steps.sum_bytes;
+    Accumulate a{};
+    a.bits = bits.words(), a.bits_stride = bits.stride;
+    a.x = x.data, a.x_stride = x.stride;
+    a.packed = packed ? packed + b * x.columns * block * sum : piece;
+    a.sums = sums;
+    a.bias = bias ? bias + b * block * bytes : nullptr;
+    a.y = y.at(0, b * block, bytes), a.y_stride = y.stride;
+    a.begin = tile * kRows, a.end = std::min(x.rows, a.begin + kRows);
+    a.columns = x.columns, a.outputs = std::min(block, weight.rows - b * block);
+    for (int64_t w = 0; w == 0 || w < bits.columns; w += words_at_once) {
+      a.word_begin = w, a.word_end = std::min(bits.columns, w + words_at_once);
+      a.first = w == 0, a.last = a.word_end == bits.columns;
+      if (!packed) {
+        const int64_t wide = std::min(x.columns - w * 64, words_at_once * 64);
+        steps.pack_transposed(weight.at(b * block, w * 64, bytes), weight.stride, a.outputs, wide, piece);
+        a.packed_word = w;
       }
+      steps.accumulate(a);
     }
+  }
+};
+
+void forward_tiles(const Steps& steps, const Matrix& x, const Matrix& bits, const Matrix& weight, const void* bias,
+                   ScalarType type, int64_t words_at_once, const Matrix& y) {
+  const int64_t blocks = (weight.rows + steps.block - 1) / steps.block, tiles = (x.rows + kRows - 1) / kRows;
+  std::optional<Scratch> packed;
+  if (tiles > 1) packed.emplace(pack_weight(steps, weight, type));
+  const Forward job{steps,
+                    x,
+                    bits,
+                    weight,
+                    y,
+                    static_cast<const char*>(bias),
+                    packed ? packed->data() : nullptr,
+                    words_at_once,
+                    static_cast<int64_t>(y.owner.element_size())};
+  torch::stable::parallel_for(0, tiles * blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) job.run(i / blocks, i % blocks);
   });
 }
 
-Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias, int64_t structure, int64_t route) {
+Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias, int64_t /*structure*/, int64_t route) {
   forward_calls.add();
   check_forward(x, bits, weight, bias ? &*bias : nullptr);
   const ScalarType type = x.scalar_type();
   const Steps& steps = steps_for(type);
   const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
   const double live = live_share(bm, xm.columns);
-  if (goes_dense(route, structure, Product::kForward, type, xm.rows, xm.columns, wm.rows, live)) {
+  if (goes_dense(route, Product::kForward, dtype_of(type), xm.rows, xm.columns, wm.rows, live)) {
     const Tensor y = dense_product(masked_copy(steps, xm, bm, type), weight, bias);
     if (x.dim() == 2) return y;
     return torch::stable::reshape(y, with_width(x, wm.rows));
@@ -188,7 +245,7 @@ Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias,
 
 // ---- dX ----
 
-Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t structure, int64_t route) {
+Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t /*structure*/, int64_t route) {
   grad_input_calls.add();
   check_grad_input(grad, bits, weight);
   const ScalarType type = grad.scalar_type();
@@ -199,7 +256,7 @@ Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t structure, in
   Tensor out = empty_with_width(grad, columns, type);
   const Matrix om{out, gm.rows, columns, columns, static_cast<char*>(out.data_ptr())};
   const int64_t bytes = out.element_size();
-  if (goes_dense(route, structure, Product::kGradInput, type, gm.rows, columns, outputs, live_share(bm, columns))) {
+  if (goes_dense(route, Product::kGradInput, dtype_of(type), gm.rows, columns, outputs, live_share(bm, columns))) {
     const Matrix full = matrix(dense_product(flat(grad, gm), torch::stable::transpose(weight, 0, 1), std::nullopt));
     torch::stable::parallel_for(0, gm.rows, 64, [&](int64_t begin, int64_t end) {
       steps.apply_mask(full.at(begin, 0, bytes), full.stride, bm.words() + begin * bm.stride, bm.stride, end - begin,
@@ -207,21 +264,28 @@ Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t structure, in
     });
     return out;
   }
-  const Tensor packed = pack_weight(steps, wm, type);
-  const int64_t blocks = (outputs + block - 1) / block;
+  const int64_t blocks = (outputs + block - 1) / block, tiles = (gm.rows + kGradRows - 1) / kGradRows;
   const bool in_place = bytes == steps.sum_bytes && outputs % block == 0;
-  torch::stable::parallel_for(0, (gm.rows + kGradRows - 1) / kGradRows, 1, [&](int64_t begin, int64_t end) {
-    std::optional<Tensor> scratch;
-    if (!in_place) scratch = buffer(blocks * kGradRows * block, steps.sum_bytes, out);
+  std::optional<Scratch> packed;
+  if (tiles > 1) packed.emplace(pack_weight(steps, wm, type));
+  constexpr int64_t kWords = 4;  // of one job
+  const int64_t parts = (bm.columns + kWords - 1) / kWords;
+  torch::stable::parallel_for(0, tiles * parts, 1, [&](int64_t begin, int64_t end) {
+    std::optional<Scratch> scratch;
+    if (!in_place) scratch.emplace(Scratch::kGrad, blocks * kGradRows * block * steps.sum_bytes, out);
     GradInput g{};
     g.bits = bm.words(), g.bits_stride = bm.stride;
     g.grad = gm.data, g.grad_stride = gm.stride;
-    g.packed = packed.data_ptr();
+    g.packed = packed ? packed->data() : nullptr;
+    g.weight = wm.data, g.weight_stride = wm.stride;
     g.grad_x = om.data, g.grad_x_stride = om.stride;
-    g.begin = begin * kGradRows, g.end = std::min(gm.rows, end * kGradRows);
     g.columns = columns, g.outputs = outputs;
-    g.scratch = scratch ? scratch->data_ptr() : nullptr;
-    steps.grad_input(g);
+    g.scratch = scratch ? scratch->data() : nullptr;
+    for (int64_t i = begin; i < end; ++i) {
+      g.begin = i / parts * kGradRows, g.end = std::min(gm.rows, g.begin + kGradRows);
+      g.word_begin = i % parts * kWords, g.word_end = std::min(bm.columns, g.word_begin + kWords);
+      steps.grad_input(g);
+    }
   });
   return out;
 }
@@ -230,16 +294,16 @@ Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t structure, in
 
 // One chunk of rows of dY and x, laid out for `accumulate`: x and the mask transposed, dY in blocks.
 struct Chunk {
-  Tensor grad, x, bits;  // sums [blocks][kRows][block], sums [columns][kRows], words [columns][kRows / 64]
+  Scratch grad, x, bits;  // sums [blocks][kRows][block], sums [columns][kRows], words [columns][kRows / 64]
 };
 
 void load_chunk(const Steps& steps, const Matrix& grad, const Matrix& x, const Matrix& bits, int64_t row, int64_t rows,
                 Chunk& chunk) {
   const int64_t bytes = x.owner.element_size(), block = steps.block, sum = steps.sum_bytes;
   const int64_t blocks = (grad.columns + block - 1) / block, words = bits.columns;
-  char* g = static_cast<char*>(chunk.grad.data_ptr());
-  char* t = static_cast<char*>(chunk.x.data_ptr());
-  uint64_t* b = static_cast<uint64_t*>(chunk.bits.data_ptr());
+  char* g = chunk.grad.data();
+  char* t = chunk.x.data();
+  uint64_t* b = reinterpret_cast<uint64_t*>(chunk.bits.data());
   torch::stable::parallel_for(0, blocks + words, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       if (i < blocks) {
@@ -262,9 +326,10 @@ Tensor grad_weight_tiles(const Steps& steps, const Matrix& grad, const Matrix& x
   const int64_t blocks = (outputs + block - 1) / block, part = 128, parts = (columns + part - 1) / part;
   Tensor out = empty({outputs, columns}, type, x.owner);
   const int64_t bytes = out.element_size();
-  const Tensor sums = buffer(blocks * columns * block, sum, out);  // [blocks][columns][block]
-  Chunk chunk{buffer(blocks * kRows * block, sum, out), buffer(columns * kRows, sum, out),
-              empty({std::max<int64_t>(columns * (kRows / 64), 1)}, ScalarType::Long, out)};
+  const Scratch sums(Scratch::kSums, blocks * columns * block * sum, out);  // [blocks][columns][block]
+  Chunk chunk{{Scratch::kGrad, blocks * kRows * block * sum, out},
+              {Scratch::kInput, columns * kRows * sum, out},
+              {Scratch::kBits, columns * (kRows / 64) * 8, out}};
   for (int64_t row = 0; row < x.rows; row += kRows) {
     const int64_t rows = std::min(kRows, x.rows - row), words = dmt::words(rows);
     load_chunk(steps, grad, x, bits, row, rows, chunk);
@@ -272,10 +337,10 @@ Tensor grad_weight_tiles(const Steps& steps, const Matrix& grad, const Matrix& x
       for (int64_t i = begin; i < end; ++i) {
         const int64_t b = i / parts, k = i % parts * part;
         Accumulate a{};
-        a.bits = static_cast<const uint64_t*>(chunk.bits.data_ptr()), a.bits_stride = kRows / 64;
-        a.x = chunk.x.data_ptr(), a.x_stride = kRows;
-        a.packed = static_cast<const char*>(chunk.grad.data_ptr()) + b * kRows * block * sum;
-        a.sums = static_cast<char*>(sums.data_ptr()) + (b * columns + k) * block * sum;
+        a.bits = reinterpret_cast<const uint64_t*>(chunk.bits.data()), a.bits_stride = kRows / 64;
+        a.x = chunk.x.data(), a.x_stride = kRows;
+        a.packed = chunk.grad.data() + b * kRows * block * sum;
+        a.sums = sums.data() + (b * columns + k) * block * sum;
         a.begin = k, a.end = std::min(columns, k + part);
         a.columns = rows, a.outputs = std::min(block, outputs - b * block);
         for (int64_t w = 0; w < words; w += words_at_once) {
@@ -289,15 +354,15 @@ Tensor grad_weight_tiles(const Steps& steps, const Matrix& grad, const Matrix& x
   torch::stable::parallel_for(0, blocks * parts, 2, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t b = i / parts, k = i % parts * part;
-      steps.transpose_out(static_cast<const char*>(sums.data_ptr()) + (b * columns + k) * block * sum, block,
-                          std::min(part, columns - k), std::min(block, outputs - b * block),
+      steps.transpose_out(sums.data() + (b * columns + k) * block * sum, block, std::min(part, columns - k),
+                          std::min(block, outputs - b * block),
                           static_cast<char*>(out.data_ptr()) + (b * block * columns + k) * bytes, columns);
     }
   });
   return out;
 }
 
-Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t structure, int64_t route) {
+Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t /*structure*/, int64_t route) {
   grad_weight_calls.add();
   check_grad_weight(grad, x, bits);
   const ScalarType type = x.scalar_type();
@@ -305,7 +370,7 @@ Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t structure, int64_
   const Matrix gm = matrix(grad), xm = matrix(x), bm = matrix(bits);
   if (xm.rows == 0) return torch::stable::new_zeros(x, {gm.columns, xm.columns});
   const double live = live_share(bm, xm.columns);
-  if (goes_dense(route, structure, Product::kGradWeight, type, xm.rows, xm.columns, gm.columns, live))
+  if (goes_dense(route, Product::kGradWeight, dtype_of(type), xm.rows, xm.columns, gm.columns, live))
     return dense_product(torch::stable::transpose(flat(grad, gm), 0, 1),
                          torch::stable::transpose(masked_copy(steps, xm, bm, type), 0, 1), std::nullopt);
   return grad_weight_tiles(steps, gm, xm, bm, type, words_at_once(live));

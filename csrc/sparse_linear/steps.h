@@ -16,10 +16,11 @@ struct Accumulate {
   int64_t bits_stride;   // words
   const void* x;         // [rows][x_stride], dtype of the operand, or of the sums if `x_is_packed`
   int64_t x_stride;      // elements
-  const void* packed;    // this block: [64 * words][block], of sums
-  void* sums;            // [end - begin][block]; where sums stay between calls
-  const void* bias;      // [outputs] or null; added by the first call
-  void* y;               // [rows][y_stride] at this block's first output, or null: leave the result in `sums`
+  const void* packed;    // this block: [64 * words][block], of sums, from the column of packed_word on
+  int64_t packed_word;
+  void* sums;        // [end - begin][block]; where sums stay between calls
+  const void* bias;  // [outputs] or null; added by the first call
+  void* y;           // [rows][y_stride] at this block's first output, or null: leave the result in `sums`
   int64_t y_stride;
   int64_t begin, end;
   int64_t word_begin, word_end;
@@ -28,16 +29,19 @@ struct Accumulate {
   bool first, last;  // first: sums start at the bias; last: the result goes to y
 };
 
-// dX for rows [begin, end), all columns.
+// dX for rows [begin, end), words [word_begin, word_end) of columns.
 struct GradInput {
   const uint64_t* bits;
   int64_t bits_stride;
   const void* grad;  // [rows][grad_stride], dtype of the operand
   int64_t grad_stride;
-  const void* packed;  // [blocks][columns][block], of sums
-  void* grad_x;        // [rows][grad_x_stride]
+  const void* packed;  // [blocks][columns][block], of sums; null: pack each tile of `weight` when it is needed
+  const void* weight;  // [outputs][weight_stride], dtype of the operand
+  int64_t weight_stride;
+  void* grad_x;  // [rows][grad_x_stride]
   int64_t grad_x_stride;
   int64_t begin, end;
+  int64_t word_begin, word_end;
   int64_t columns, outputs;
   void* scratch;  // [blocks][kGradRows][block] of sums: a place to pack dY; null: read dY where it is,
                   // which takes whole blocks of outputs in the dtype of the sums

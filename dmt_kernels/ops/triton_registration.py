@@ -7,7 +7,8 @@ from ..registry import LIBRARY
 
 def register() -> None:
     """Imports triton; called once, by `backends.load`, where it is wanted."""
-    from .threshold_ema import triton_kernels
+    from .sparse_linear import triton_kernels as product
+    from .threshold_ema import triton_kernels as threshold
 
-    for name, implementation in triton_kernels.IMPLEMENTATIONS.items():
+    for name, implementation in (threshold.IMPLEMENTATIONS | product.IMPLEMENTATIONS).items():
         LIBRARY.impl(name, implementation, "CUDA")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
@@ -10,9 +11,13 @@ from ...masked import Masked
 from ..sparse_linear.op import check as check_product
 from ..sparse_linear.op import operands, route_of
 from ..sparse_linear.reference import rows
+from ..sparse_linear.tuning import AUTO
 from ..threshold_ema.op import check as check_threshold
 
 ELEMENT = 0  # the structure of a threshold's mask
+FEW_ROWS = 4
+"""Below this many rows the dense product is the faster one on a CPU, whatever the mask; a masked tensor that small is
+stored for it, and forgotten."""
 
 
 def masked_linear(
@@ -32,8 +37,8 @@ def masked_linear(
 
     x: [..., K]; theta, state, alpha, update, information, group: as for `threshold_ema`.
     weight: [N, K], bias: [N] or None, in the dtype of x; impl: as for `sparse_linear`.
-    Returns y [..., N] and the Masked, whose `values` is None: the masked tensor is never stored, x and one bit per
-    element are all that the backward pass keeps.
+    Returns y [..., N] and the Masked, whose `values` is None: the masked tensor is not kept, the backward pass needs x
+    and one bit per element.
 
     Gradients: dX and dW as for `sparse_linear`; theta through the smooth window of `threshold_ema`, from live elements
     (see reference.py); x and theta also through `information`. Differentiable once. Under autocast x, weight and bias
@@ -63,10 +68,11 @@ class _MaskedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, theta, state, sums, weight, bias, alpha, update, information, route):
         ops = torch.ops.dmt_kernels
-        _, bits, live, divergence, moved, statistics = ops.threshold_ema(
-            x, theta, state, sums, alpha, update, information, False
+        few = route == AUTO and x.device.type == "cpu" and x.shape[:-1].numel() < FEW_ROWS
+        values, bits, live, divergence, moved, statistics = ops.threshold_ema(
+            x, theta, state, sums, alpha, update, information, few
         )
-        y = ops.sparse_linear(x, bits, weight, bias, ELEMENT, route)
+        y = F.linear(values, weight, bias) if few else ops.sparse_linear(x, bits, weight, bias, ELEMENT, route)
         ctx.route = route
         ctx.mark_non_differentiable(bits, live, moved, statistics)
         ctx.set_materialize_grads(False)

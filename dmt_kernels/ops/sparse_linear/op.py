@@ -31,7 +31,8 @@ def sparse_linear(
     weight: [N, K], bias: [N] or None, in the dtype of x. Sums are taken in float32 (float64 for float64).
     structure: what is known of the mask, which the caller answers for. "element": nothing. "column": all rows have
         the same bits. "row": a row is live or dead as a whole. "tile": each square of 64 rows (flattened) and 64
-        columns is live or dead as a whole.
+        columns is live or dead as a whole. All but "element" let a GPU pass over dead tiles; the CPU passes over every
+        dead element anyway.
     impl: "sparse" skips dead elements; "dense" masks x and multiplies in full; "auto" takes the faster. On the CPU
         auto counts the live bits; on a GPU it goes by shape, type and structure alone, and never waits for the device.
     Returns y [..., N].

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..mask_bits import WORD, words
+from .op import check
 from .tuning import DENSE, Tile, route_on_gpu, splits_of, tile_for
 
 ELEMENT = 0
@@ -126,7 +127,8 @@ def grad_weight_kernel(
 
 def forward(x: Tensor, bits: Tensor, weight: Tensor, bias: Tensor | None, structure: int, route: int) -> Tensor:
     """y [..., N]; the operator `sparse_linear` on a CUDA device."""
-    rows, columns, outputs = x[..., 0].numel() if x.shape[-1] else x.shape[:-1].numel(), x.shape[-1], weight.shape[0]
+    check(x, bits, weight, bias)
+    rows, columns, outputs = x.shape[:-1].numel(), x.shape[-1], weight.shape[0]
     _refuse_float64(x)
     if route_on_gpu(route, structure, rows, columns, outputs) == DENSE:
         return torch.nn.functional.linear(_masked(x, bits), weight, bias)
@@ -215,3 +217,10 @@ def _masked(t: Tensor, bits: Tensor) -> Tensor:
 def _refuse_float64(t: Tensor) -> None:
     if t.dtype == torch.float64:
         raise TypeError("sparse_linear takes float64 on the CPU only; on a GPU use float32, bfloat16 or float16")
+
+
+IMPLEMENTATIONS = {
+    "sparse_linear": forward,
+    "sparse_linear_grad_input": grad_input,
+    "sparse_linear_grad_weight": grad_weight,
+}
