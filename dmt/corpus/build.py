@@ -44,6 +44,7 @@ class _Job:
     seed: int
     validation: bool
     index: int
+    clean: bool
 
 
 def build_corpus(
@@ -52,14 +53,15 @@ def build_corpus(
     minutes: float = 300.0,
     seed: int = 0,
     workers: int = 0,
-    validation_only: bool = False,
+    clean_validation: bool = False,
     progress: Progress | None = None,
 ) -> CorpusReport:
     """Make `minutes` of synthetic speech with lip motion in `folder`; shards that are there are kept.
 
     seed decides everything: two runs, however interrupted and with any number of workers, give the same
     bytes. Validation shards (6 % of the minutes, on top) use voices and sentences of their own.
-    workers: processes; 0 takes one for each core. validation_only: all `minutes` in validation voices.
+    workers: processes; 0 takes one for each core. clean_validation: all `minutes` in validation
+    voices and well recorded, to measure with.
     Raises InputError for a folder that holds another corpus, or minutes that are not positive.
     """
     if not minutes > 0:
@@ -67,7 +69,7 @@ def build_corpus(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, seed)
-    jobs = _jobs(folder, minutes, seed, validation_only)
+    jobs = _jobs(folder, minutes, seed, clean_validation)
     missing = [job for job in jobs if not job.path.exists()]
     done = len(jobs) - len(missing)
     if progress:
@@ -92,13 +94,13 @@ def _claim(folder: Path, seed: int) -> None:
     path.write_text(json.dumps(note, indent=1))
 
 
-def _jobs(folder: Path, minutes: float, seed: int, validation_only: bool) -> list[_Job]:
+def _jobs(folder: Path, minutes: float, seed: int, clean: bool) -> list[_Job]:
     per_shard = SHARD_CLIPS * CLIP_FRAMES / FRAME_RATE / 60
     counts = {False: math.ceil(minutes / per_shard), True: math.ceil(VALIDATION_SHARE * minutes / per_shard)}
-    if validation_only:
+    if clean:
         counts = {False: 0, True: counts[False]}
     return [
-        _Job(folder / f"{'validation' if validation else 'train'}-{index:04d}.npz", seed, validation, index)
+        _Job(folder / f"{'validation' if validation else 'train'}-{index:04d}.npz", seed, validation, index, clean)
         for validation in (True, False)
         for index in range(counts[validation])
     ]
@@ -126,7 +128,7 @@ def _make_shard(job: _Job) -> Path:
     for position in range(SHARD_CLIPS):
         rng = np.random.default_rng([job.seed, job.validation, job.index, position])
         babble = np.mean(recent, axis=0) if len(recent) >= 2 else None
-        clips.append(make_clip(rng, validation=job.validation, babble=babble))
+        clips.append(make_clip(rng, validation=job.validation, clean=job.clean, babble=babble))
         recent = [*recent[-4:], clips[-1].wave / 32768.0]
     arrays = _stack(clips)
     # The temporary name ends in .npz because numpy would add it, and starts with a dot so no reader takes it.

@@ -53,10 +53,13 @@ class Clip:
     language: int
 
 
-def make_clip(rng: np.random.Generator, *, validation: bool = False, babble: np.ndarray | None = None) -> Clip:
+def make_clip(
+    rng: np.random.Generator, *, validation: bool = False, clean: bool = False, babble: np.ndarray | None = None
+) -> Clip:
     """A clip drawn by `rng`: the same generator state always gives the same clip.
 
-    babble: [S] other people's speech to mix in at times.
+    clean: a good recording, without room, noise, channel or clipping. babble: [S] other people's speech to mix in
+    at times.
     """
     emotion = int(rng.integers(len(emotions())))
     style = make_style(emotion, rng)
@@ -64,7 +67,7 @@ def make_clip(rng: np.random.Generator, *, validation: bool = False, babble: np.
     wave, parts = _speak(LANGUAGES[language], rng, validation)
     lips = lip_curves(parts, CLIP_FRAMES, vigour=style.vigour, lead=LEAD)
     face = coefficients(lips, style, rng)
-    wave = augment.record(wave, rng, babble)
+    wave = wave * (0.7 / (np.abs(wave).max() + 1e-9)) if clean else augment.record(wave, rng, babble)
     # The style clip is another time of the same face: its slow variation and its words are its own.
     words = _shuffled(parts, rng)
     style_lips = lip_curves(words, STYLE_CLIP_FRAMES, vigour=style.vigour)

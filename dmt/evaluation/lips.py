@@ -75,7 +75,8 @@ def evaluate_closures(
 ) -> dict[str, float | int]:
     """Share of the /p b m/ of held-out synthetic voices whose opening goes under 0.02 eye distances.
 
-    corpus: a folder with validation shards; None makes a few (about a minute). Each clip is driven by its own style.
+    corpus: a folder with validation shards, which are recorded as badly as the training clips; None makes some well
+    recorded ones (about a minute). Each clip is driven by its own style.
     Also returns the correlation of the openings with the targets.
     """
     with tempfile.TemporaryDirectory() as temporary:
@@ -144,7 +145,7 @@ def _clip_motion(model: MotionModel, data: Corpus, clips: int, seed: int) -> Ite
 
 def _validation(corpus: str | Path | None, temporary: str) -> Corpus:
     if corpus is None:
-        build_corpus(temporary, minutes=SYNTHETIC_MINUTES, seed=SYNTHETIC_SEED, workers=1, validation_only=True)
+        build_corpus(temporary, minutes=SYNTHETIC_MINUTES, seed=SYNTHETIC_SEED, workers=1, clean_validation=True)
         corpus = temporary
     return Corpus.load(corpus, "validation")
 
