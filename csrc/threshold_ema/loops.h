@@ -11,7 +11,7 @@ namespace {
 constexpr int kColumns = 64;              // of one word
 constexpr int kVectors = kColumns / kLanes;
 constexpr int kCoefficients = 5;
-constexpr int64_t kRows = 32;             // summed in float before they are added to double
+constexpr int64_t kRows = 16;             // summed in float before they are added to double
 
 // A strip of up to 64 columns: the last of a row may be narrower and goes through a buffer.
 template <typename T>

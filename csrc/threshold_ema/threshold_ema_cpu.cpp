@@ -4,6 +4,7 @@
 // the blocks: the outcome does not depend on the number of threads.
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <optional>
 #include <tuple>
 #include <vector>
@@ -17,6 +18,7 @@ namespace {
 
 constexpr int64_t kBlock = 32768;  // elements, at least, in a block
 constexpr int64_t kMaxBlocks = 64;
+constexpr int64_t kMaxSummedBlocks = 16;  // where each block keeps sums of every column
 
 CallCounter forward_calls("threshold_ema"), backward_calls("threshold_ema_backward"), sums_calls("abs_sums");
 
@@ -46,8 +48,8 @@ Loops loops(Float dtype) {
 // Rows cut into blocks.
 struct Blocks {
   int64_t rows, count;
-  Blocks(int64_t rows, int64_t width)
-      : rows(rows), count(std::clamp<int64_t>(rows * width / kBlock, 1, std::min(kMaxBlocks, std::max<int64_t>(rows, 1)))) {}
+  Blocks(int64_t rows, int64_t width, int64_t most = kMaxBlocks)
+      : rows(rows), count(std::clamp<int64_t>(rows * width / kBlock, 1, std::min(most, std::max<int64_t>(rows, 1)))) {}
   int64_t begin(int64_t block) const { return rows * block / count; }
   template <typename F>
   void each(const F& work) const {
@@ -96,15 +98,32 @@ std::array<double, 2> absolute_sums(const Rows& x, Float dtype, const Blocks& bl
   return total;
 }
 
-double number(const Tensor& t, int64_t index) {
-  const void* data = t.const_data_ptr();
-  switch (t.scalar_type()) {
-    case ScalarType::Double:
-      return static_cast<const double*>(data)[index];
-    case ScalarType::Float:
-      return static_cast<const float*>(data)[index];
-    default:
-      STD_TORCH_CHECK(false, "expected float32 or float64");
+// Float32 or float64 numbers of a tensor, looked up once: each question to a tensor crosses the stable ABI.
+class Numbers {
+ public:
+  explicit Numbers(const Tensor& t) : wide_(t.scalar_type() == ScalarType::Double), data_(t.mutable_data_ptr()) {
+    STD_TORCH_CHECK(wide_ || t.scalar_type() == ScalarType::Float, "expected float32 or float64");
+  }
+  double get(int64_t at) const {
+    return wide_ ? static_cast<const double*>(data_)[at] : static_cast<double>(static_cast<const float*>(data_)[at]);
+  }
+  void set(int64_t at, double value) const {
+    if (wide_) {
+      static_cast<double*>(data_)[at] = value;
+    } else {
+      static_cast<float*>(data_)[at] = static_cast<float>(value);
+    }
+  }
+
+ private:
+  bool wide_;
+  void* data_;
+};
+
+// Adds the later blocks' sums, `size` each, to those of the first, in order.
+void add_blocks(double* sums, int64_t blocks, int64_t size) {
+  for (int64_t b = 1; b < blocks; ++b) {
+    for (int64_t i = 0; i < size; ++i) sums[i] += sums[b * size + i];
   }
 }
 
@@ -156,10 +175,11 @@ class Columns {
 Columns thresholds(const Tensor& theta, double mu, Float dtype, int64_t width) {
   Columns t(dtype, words(width));
   const Tensor wide = wide_theta(theta);
+  const Numbers raw(wide);
   if (theta.dim() == 0) {
-    t.fill(sigmoid(number(wide, 0)) * mu);
+    t.fill(sigmoid(raw.get(0)) * mu);
   } else {
-    for (int64_t c = 0; c < width; ++c) t.set(c, sigmoid(number(wide, c)) * mu);
+    for (int64_t c = 0; c < width; ++c) t.set(c, sigmoid(raw.get(c)) * mu);
   }
   return t;
 }
@@ -182,26 +202,17 @@ Tensor abs_sums(const Tensor& x) {
   return out;
 }
 
-void put(const Tensor& to, int64_t index, double value) {
-  if (to.scalar_type() == ScalarType::Double) {
-    static_cast<double*>(to.mutable_data_ptr())[index] = value;
-  } else {
-    static_cast<float*>(to.mutable_data_ptr())[index] = static_cast<float>(value);
-  }
-}
-
-// Adds the blocks' sums in order, leaves the statistics of the backward pass, returns eq. 10.
-double finish_divergence(const std::vector<double>& partial, int64_t blocks, int64_t rows, int64_t width,
-                         const Columns& shifts, const Tensor& statistics) {
+// Leaves the statistics of the backward pass and returns eq. 10.
+double finish_divergence(const double* summed, int64_t rows, int64_t width, const Columns& shifts,
+                         const Tensor& statistics) {
   const int64_t padded = words(width) * 64;
+  const Numbers out(statistics);
   double total = 0;
   for (int64_t c = 0; c < width; ++c) {
-    double sums[kSums] = {}, m[4];
-    for (int64_t b = 0; b < blocks; ++b) {
-      for (int s = 0; s < kSums; ++s) sums[s] += partial[static_cast<size_t>((b * kSums + s) * padded + c)];
-    }
+    double sums[kSums], m[4];
+    for (int s = 0; s < kSums; ++s) sums[s] = summed[s * padded + c];
     moments(sums, shifts.get(c), static_cast<double>(rows), m);
-    for (int s = 0; s < 4; ++s) put(statistics, s * width + c, m[s]);
+    for (int s = 0; s < 4; ++s) out.set(s * width + c, m[s]);
     total += divergence(m[0], m[1], m[2], m[3]);
   }
   return width > 0 ? total / static_cast<double>(width) : 0;
@@ -218,8 +229,8 @@ Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::
   const Loops loop = loops(dtype);
   const ScalarType work = dtype == Float::f64 ? ScalarType::Double : ScalarType::Float;
   const Rows rows = as_rows(x);
-  const Blocks blocks(rows.rows, rows.width);
-  const int64_t width = x.size(x.dim() - 1), words = dmt::words(width);
+  const Blocks blocks(rows.rows, rows.width, information ? kMaxSummedBlocks : kMaxBlocks);
+  const int64_t width = x.size(x.dim() - 1), words = dmt::words(width), columns = kSums * words * 64;
 
   const Tensor values = store ? empty(x.sizes().data(), x.dim(), x.scalar_type(), x) : empty({0}, x.scalar_type(), x);
   const Tensor bits = empty_with_width(x, words, ScalarType::Long);
@@ -231,7 +242,7 @@ Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::
   const float* old = static_cast<const float*>(before.const_data_ptr());
   float* moved = static_cast<float*>(next.mutable_data_ptr());
   if (update) {
-    const auto total = sums ? std::array<double, 2>{number(*sums, 0), number(*sums, 1)}
+    const auto total = sums ? std::array<double, 2>{Numbers(*sums).get(0), Numbers(*sums).get(1)}
                             : absolute_sums(rows, dtype, blocks, loop.abs_sums);
     next_state(old, total[0], total[1], alpha, moved);
   } else {
@@ -249,16 +260,18 @@ Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::
                     rows.width,
                     words};
   int64_t counts[kMaxBlocks];
-  std::vector<double> partial(information ? static_cast<size_t>(blocks.count * kSums * words * 64) : 0);
+  const std::unique_ptr<double[]> partial(information ? new double[static_cast<size_t>(blocks.count * columns)] : nullptr);
   blocks.each([&](int64_t block, int64_t begin, int64_t end) {
-    double* to = information ? partial.data() + block * kSums * words * 64 : nullptr;
+    double* to = information ? partial.get() + block * columns : nullptr;
+    if (to) std::fill(to, to + columns, 0.0);
     counts[block] = loop.mask_rows(job, begin, end, to);
   });
   int64_t kept = 0;
   for (int64_t b = 0; b < blocks.count; ++b) kept += counts[b];
   const int64_t all = std::max<int64_t>(x.numel(), 1);
-  put(live, 0, static_cast<double>(kept) / static_cast<double>(all));
-  put(divergence, 0, information ? finish_divergence(partial, blocks.count, rows.rows, width, shifts, statistics) : 0);
+  Numbers(live).set(0, static_cast<double>(kept) / static_cast<double>(all));
+  if (information) add_blocks(partial.get(), blocks.count, columns);
+  Numbers(divergence).set(0, information ? finish_divergence(partial.get(), rows.rows, width, shifts, statistics) : 0);
   return {values, bits, live, divergence, next, statistics};
 }
 
@@ -266,27 +279,29 @@ Columns information_columns(const Tensor& statistics, double upstream, int64_t r
   Columns columns(dtype, words(width), kCoefficients);
   const int64_t padded = words(width) * 64;
   const double scale = upstream / static_cast<double>(std::max<int64_t>(rows * width, 1));
+  const Numbers m(statistics);
   for (int64_t c = 0; c < width; ++c) {
     double out[kCoefficients];
-    divergence_coefficients(number(statistics, c), number(statistics, width + c), number(statistics, 2 * width + c),
-                            number(statistics, 3 * width + c), scale, out);
+    divergence_coefficients(m.get(c), m.get(width + c), m.get(2 * width + c), m.get(3 * width + c), scale, out);
     for (int s = 0; s < kCoefficients; ++s) columns.set(s * padded + c, out[s]);
   }
   return columns;
 }
 
 // d theta from the windowed sums per column.
-Tensor theta_gradient(const std::vector<double>& pulled, const Columns& inverses, const Tensor& theta, double mu,
+Tensor theta_gradient(const double* pulled, const Columns& inverses, const Tensor& theta, double mu,
                       int64_t width) {
   const Tensor wide = wide_theta(theta);
   const Tensor out = empty(theta.sizes().data(), theta.dim(), wide.scalar_type(), theta);
+  const bool per_feature = theta.dim() == 1;
+  const Numbers raw(wide), gradient(out);
   double total = 0;
   for (int64_t c = 0; c < width; ++c) {
-    const double here = -15.0 / 16.0 * inverses.get(c) * pulled[static_cast<size_t>(c)];
-    if (theta.dim() == 1) put(out, c, here * threshold_slope(number(wide, c), mu));
+    const double here = -15.0 / 16.0 * inverses.get(c) * pulled[c];
+    if (per_feature) gradient.set(c, here * threshold_slope(raw.get(c), mu));
     total += here;
   }
-  if (theta.dim() == 0) put(out, 0, total * threshold_slope(number(wide, 0), mu));
+  if (!per_feature) gradient.set(0, total * threshold_slope(raw.get(0), mu));
   return out.scalar_type() == theta.scalar_type() ? out : torch::stable::to(out, theta.scalar_type());
 }
 
@@ -297,15 +312,15 @@ std::tuple<Tensor, Tensor> backward(std::optional<Tensor> grad, std::optional<Te
   check_backward(grad ? &*grad : nullptr, grad_information ? &*grad_information : nullptr, x, statistics);
   const Float dtype = dtype_of(x);
   const Rows rows = as_rows(x);
-  const Blocks blocks(rows.rows, rows.width);
+  const Blocks blocks(rows.rows, rows.width, kMaxSummedBlocks);
   const int64_t width = x.size(x.dim() - 1), padded = words(width) * 64;
   const Tensor grad_x = empty(x.sizes().data(), x.dim(), x.scalar_type(), x);
-  const double mu = number(state, 0);
+  const double mu = Numbers(state).get(0);
   const Columns bounds = thresholds(theta, mu, dtype, width), inverses = bounds.inverse();
   std::optional<Columns> information;
   if (grad_information && statistics.size(1) > 0) {
     const Tensor fixed = torch::stable::contiguous(statistics);
-    information = information_columns(fixed, number(*grad_information, 0), rows.rows, width, dtype);
+    information = information_columns(fixed, Numbers(*grad_information).get(0), rows.rows, width, dtype);
   }
   const Tensor dense = grad ? torch::stable::contiguous(*grad) : x;
   const BackwardJob job{grad ? dense.const_data_ptr() : nullptr,
@@ -317,15 +332,15 @@ std::tuple<Tensor, Tensor> backward(std::optional<Tensor> grad, std::optional<Te
                         rows.stride,
                         rows.width,
                         words(width)};
-  std::vector<double> partial(static_cast<size_t>(blocks.count * padded));
+  const std::unique_ptr<double[]> partial(new double[static_cast<size_t>(blocks.count * padded)]);
   const Loops loop = loops(dtype);
   blocks.each([&](int64_t block, int64_t begin, int64_t end) {
-    loop.backward_rows(job, begin, end, partial.data() + block * padded);
+    double* to = partial.get() + block * padded;
+    std::fill(to, to + padded, 0.0);
+    loop.backward_rows(job, begin, end, to);
   });
-  for (int64_t b = 1; b < blocks.count; ++b) {
-    for (int64_t c = 0; c < padded; ++c) partial[static_cast<size_t>(c)] += partial[static_cast<size_t>(b * padded + c)];
-  }
-  return {grad_x, theta_gradient(partial, inverses, theta, mu, width)};
+  add_blocks(partial.get(), blocks.count, padded);
+  return {grad_x, theta_gradient(partial.get(), inverses, theta, mu, width)};
 }
 
 }  // namespace

@@ -53,13 +53,9 @@ def threshold_ema(
     if group is not None and update:
         sums = torch.ops.dmt_kernels.abs_sums(x.detach())
         torch.distributed.all_reduce(sums, group=group)
-    ops = torch.ops.dmt_kernels
-    values, bits, live, divergence, moved, _ = ops.threshold_ema(
-        x, theta, state.detach(), sums, alpha, update, information, True
-    )
+    values, bits, live, divergence, moved, _ = _call(x, theta, state, sums, alpha, update, information, True)
     if update:
-        with torch.no_grad():
-            state.copy_(moved)
+        state.copy_(moved)
     return Masked(values, bits, live, divergence if information else None)
 
 
@@ -79,6 +75,18 @@ def check(x: Tensor, theta: Tensor, state: Tensor) -> None:
         )
     if x.device != theta.device or x.device != state.device:
         raise ValueError(f"x, theta and state must share a device, got {x.device}, {theta.device}, {state.device}")
+
+
+def _call(*inputs):
+    """The operator by the shortest way: the registered autograd rule is written in Python and costs more than a mask
+    of 64 x 256, so it is left to tracing and function transforms."""
+    operator = torch.ops.dmt_kernels.threshold_ema.default
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return operator(*inputs)
+    if torch.is_grad_enabled() and (inputs[0].requires_grad or inputs[1].requires_grad):
+        return _Eager.apply(*inputs)
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*inputs)
 
 
 def _forward(x, theta, state, sums, alpha, update, information, store):
@@ -119,6 +127,19 @@ def _differentiate(ctx, grad, _bits, _live, grad_information, _state, _statistic
             grad, grad_information, x, theta, state, statistics
         )
     return grad_x, grad_theta, None, None, None, None, None, None
+
+
+class _Eager(torch.autograd.Function):
+    """The registered rule without its generic wrapping."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        with torch._C._AutoDispatchBelowAutograd():
+            output = torch.ops.dmt_kernels.threshold_ema.default(*inputs)
+        _save(ctx, inputs, output)
+        return output
+
+    backward = staticmethod(_differentiate)
 
 
 define("abs_sums(Tensor x) -> Tensor", reference.abs_sums, lambda x: x.new_empty(2, dtype=torch.float64))
