@@ -120,9 +120,13 @@ def warp(portrait: Tensor, flow: Tensor) -> Tensor:
     The grid is built with align_corners=True and sampled with False, as the
     released network does; weights were trained around that half-pixel shift.
     """
+    return F.grid_sample(portrait, sampling_positions(flow, portrait.shape[-2:]), align_corners=False)
+
+
+def sampling_positions(flow: Tensor, size: tuple[int, int]) -> Tensor:
+    """Flow [B, 2, h, w] -> where each pixel of a picture of `size` (H, W) comes from, [B, H, W, 2] in [-1, 1]."""
     positions = deformation(flow).permute(0, 3, 1, 2)
-    positions = F.interpolate(positions, portrait.shape[-2:], mode="bilinear", align_corners=False)
-    return F.grid_sample(portrait, positions.permute(0, 2, 3, 1), align_corners=False)
+    return F.interpolate(positions, size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
 
 
 class FlowRenderer(nn.Module):

@@ -1,16 +1,23 @@
-"""The learned renderer rearranged for speed, equal to `FlowRenderer` within 2e-5.
+"""The learned renderer rearranged for speed, equal to `FlowRenderer` within 2e-5 in float32.
 
 What changes, none of it the mathematics:
 - everything that depends on the portrait alone is computed once (`prepare`);
 - scales and shifts of every modulated norm come from two stacked products a clip;
-- instance norm with its modulation is one batch-norm call over B * C channels;
+- the editing network runs channels last, where convolutions need no reordering (the flow network
+  does not in float32: those kernels round more, and an error in the flow moves pixels);
+- on a CPU frames go one by one, so that instance norm with its modulation is one batch-norm call;
 - layer norm over (C, H, W) is group norm with one group (no expanded weights);
-- nearest-neighbour doubling followed by a 3x3 convolution is four 2x2 convolutions
-  on the small picture (4/9 of the products).
+- nearest-neighbour doubling followed by a 3x3 convolution is one 2x2 convolution with four
+  times the outputs on the small picture (4/9 of the products);
+- the 7x7 convolutions with 2 or 3 outputs are 1x7 ones with seven times as many.
+
+With `dtype` bfloat16 or float16 the convolutions run in it; descriptor, modulations, warping, the
+sums of every norm and those that make flow field and picture stay float32.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -18,14 +25,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .flow import FlowRenderer, Rendered, check_inputs, warp
-from .flow_blocks import SLOPE, LayerNorm2d, Modulation, NormedConv, UpBlock
+from .flow_blocks import SLOPE, Modulation, NormedConv, ResidualBlock, UpBlock
+from .flow_fast_blocks import PhaseConv, RowwiseConv, Scales, StackedModulations, modulate, normalise
 
 
 @dataclass(frozen=True)
 class PreparedPortrait:
     """What one portrait contributes to every frame.
 
-    image: [1, 3, H, W]; stem: first hourglass layer, instance-normalised [1, 32, H, W];
+    image: [1, 3, H, W] float32; stem: first hourglass layer, instance-normalised [1, 32, H, W];
     stem_raw: the same before the norm; first: the portrait's half of the editing network's
     first convolution with its bias [1, 64, H, W].
     """
@@ -37,50 +45,73 @@ class PreparedPortrait:
 
 
 class FastFlowRenderer(nn.Module):
-    """Same weights and results as the `FlowRenderer` given (within 2e-5), in less time.
+    """Same weights and results as the `FlowRenderer` given (within 2e-5 in float32), in less time.
 
     Weights are copied at construction: build it again after loading others.
+    dtype: of the convolutions; flow_dtype: of those that estimate the flow (default: `dtype`).
     """
 
-    def __init__(self, renderer: FlowRenderer) -> None:
+    def __init__(
+        self, renderer: FlowRenderer, dtype: torch.dtype = torch.float32, flow_dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
-        self.renderer = renderer
+        self.dtype, self.flow_dtype = dtype, flow_dtype or dtype
         sites = {n: m for n, m in renderer.named_modules() if isinstance(m, Modulation) and not n.endswith("norm1")}
         self.modulations = StackedModulations(sites)
+        self.mapping = copy.deepcopy(renderer.mapping_net)
+        exact = self.flow_dtype == torch.float32
+        self.flow_format = torch.contiguous_format if exact else torch.channels_last
+        self.warping = _convolutions_only(renderer.warpping_net, self.flow_dtype, self.flow_format)
+        self.editing = _convolutions_only(renderer.editing_net, dtype, torch.channels_last)
         self.phases = nn.ModuleDict()
         for index in (0, 1, 2):
-            up: NormedConv = renderer.editing_net.decoder.get_submodule(f"up{index}")
+            up: NormedConv = self.editing.decoder.get_submodule(f"up{index}")
             self.phases[str(index)] = PhaseConv(up.model[0])
+        self.flow_out = RowwiseConv(self.warping.flow_out[2], self.flow_format)
+        self.final = RowwiseConv(self.editing.decoder.final.model[0])
+        self.eval().requires_grad_(False)
 
     @torch.no_grad()
     def prepare(self, portrait: Tensor) -> PreparedPortrait:
         """Portrait [1, 3, H, W] in [-1, 1] -> what all of its frames share."""
-        stem = self.renderer.warpping_net.hourglass.encoder.input_layer(portrait)
-        first = self.renderer.editing_net.encoder.first.model[0]
-        half = F.conv2d(portrait, first.weight[:, :3], first.bias, padding=3)
+        image = portrait.to(self.flow_dtype).contiguous(memory_format=self.flow_format)
+        stem = self.warping.hourglass.encoder.input_layer(image)
+        first = self.editing.encoder.first.model[0]
+        image = portrait.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        half = F.conv2d(image, first.weight[:, :3], first.bias, padding=3)
         return PreparedPortrait(portrait, F.instance_norm(stem, eps=1e-5), stem, half)
 
     @torch.no_grad()
     def forward(self, portrait: Tensor | PreparedPortrait, motion: Tensor) -> Rendered:
-        """Portrait (prepared, or [1, 3, H, W]) and motion [B, 73, 27] -> `Rendered` of B frames."""
+        """Portrait (prepared, or [1, 3, H, W]) and motion [B, 73, 27] -> `Rendered` of B frames, float32."""
         prepared = portrait if isinstance(portrait, PreparedPortrait) else self.prepare(portrait)
-        batch = len(motion)
-        image = prepared.image.expand(batch, -1, -1, -1)
-        check_inputs(image, motion)
-        scales = self.modulations(self.renderer.mapping_net(motion))
-        flow = self._flow(prepared, scales)
-        warped = warp(image, flow)
-        return Rendered(self._edit(prepared, warped, scales), warped, flow)
+        check_inputs(prepared.image.expand(len(motion), -1, -1, -1), motion)
+        if motion.device.type == "cuda" or len(motion) < 2:
+            return self.render(prepared, self.describe(motion))
+        parts = [self.render(prepared, self.describe(one)) for one in motion.split(1)]
+        return Rendered(*(torch.cat([getattr(p, f) for p in parts]) for f in ("image", "warped", "flow")))
 
-    def _flow(self, prepared: PreparedPortrait, scales: Scales) -> Tensor:
-        net = self.renderer.warpping_net
-        prefix = "warpping_net.hourglass"
-        block = net.hourglass.encoder.encoder0
-        gamma, beta = scales[f"{prefix}.encoder.encoder0.norm_0"]
-        x = F.leaky_relu_(prepared.stem * gamma[..., None, None] + beta[..., None, None], SLOPE)
+    @torch.no_grad()
+    def describe(self, motion: Tensor) -> Tensor:
+        """Motion [B, 73, 27] -> descriptors [B, 256], all that frames depend on besides the portrait."""
+        return self.mapping(motion)
+
+    @torch.no_grad()
+    def render(self, prepared: PreparedPortrait, descriptor: Tensor) -> Rendered:
+        """Descriptors [B, 256] -> `Rendered`; all frames in one batch."""
+        scales = self.modulations(descriptor)
+        flow = self.flow(prepared, scales)
+        warped = warp(prepared.image.expand(len(descriptor), -1, -1, -1), flow)
+        return Rendered(self.edit(prepared, warped, scales), warped, flow)
+
+    def flow(self, prepared: PreparedPortrait, scales: Scales) -> Tensor:
+        """The flow field [B, 2, H/4, W/4], float32."""
+        net, prefix = self.warping.hourglass, "warpping_net.hourglass"
+        gamma, beta = (s[..., None, None].to(self.flow_dtype) for s in scales[f"{prefix}.encoder.encoder0.norm_0"])
+        x = F.leaky_relu_(prepared.stem * gamma + beta, SLOPE)
         skips = [prepared.stem_raw]
         for index in range(5):
-            block = net.hourglass.encoder.get_submodule(f"encoder{index}")
+            block = net.encoder.get_submodule(f"encoder{index}")
             name = f"{prefix}.encoder.encoder{index}"
             if index:
                 x = modulate(skips[-1], scales[f"{name}.norm_0"])
@@ -88,18 +119,20 @@ class FastFlowRenderer(nn.Module):
             skips.append(block.conv_1(x))
         x = skips.pop()
         for index in (4, 3, 2):
-            up: UpBlock = net.hourglass.decoder.get_submodule(f"decoder{index}")
+            up: UpBlock = net.decoder.get_submodule(f"decoder{index}")
             name = f"{prefix}.decoder.decoder{index}"
             short = up.conv_s(modulate(x, scales[f"{name}.norm_s"]))
             x = up.conv_0(modulate(x, scales[f"{name}.norm_0"]))
-            x = short + up.conv_1(modulate(x, scales[f"{name}.norm_1"]))
+            x = up.conv_1(modulate(x, scales[f"{name}.norm_1"])).add_(short)
             x = torch.cat([x, skips[index]], 1)
-        return net.flow_out[2](normalise(x, net.flow_out[0]))
+        return self.flow_out(normalise(x, self.warping.flow_out[0]))
 
-    def _edit(self, prepared: PreparedPortrait, warped: Tensor, scales: Scales) -> Tensor:
-        net = self.renderer.editing_net
+    def edit(self, prepared: PreparedPortrait, warped: Tensor, scales: Scales) -> Tensor:
+        """The finished picture [B, 3, H, W] in [-1, 1], float32."""
+        net = self.editing
         conv, norm = net.encoder.first.model
-        x = F.conv2d(warped, conv.weight[:, 3:], None, padding=3) + prepared.first
+        picture = warped.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        x = F.conv2d(picture, conv.weight[:, 3:], None, padding=3).add_(prepared.first)
         skips = [normalise(x, norm)]
         for index in range(3):
             conv, norm = net.encoder.get_submodule(f"down{index}").model
@@ -107,91 +140,25 @@ class FastFlowRenderer(nn.Module):
         x = skips.pop()
         for index in (2, 1, 0):
             for res in ("res0", "res1"):
-                name = f"editing_net.decoder.res{index}.{res}"
-                block = net.decoder.get_submodule(f"res{index}.{res}")
-                x = x + modulate(block.conv2(x), scales[f"{name}.norm2"], activate=False)
+                block: ResidualBlock = net.decoder.get_submodule(f"res{index}.{res}")
+                scale_shift = scales[f"editing_net.decoder.res{index}.{res}.norm2"]
+                x = modulate(block.conv2(x), scale_shift, activate=False).add_(x)
             up = net.decoder.get_submodule(f"up{index}")
             jump = net.decoder.get_submodule(f"jump{index}")
             x = normalise(self.phases[str(index)](x), up.model[1])
-            x = x + normalise(jump.model[0](skips[index]), jump.model[1])
-        return torch.tanh(net.decoder.final.model(x))
+            x = x.add_(normalise(jump.model[0](skips[index]), jump.model[1]))
+        return torch.tanh_(self.final(x))
 
 
-Scales = dict[str, tuple[Tensor, Tensor]]
-"""Per modulated norm: scale and shift, each [B, C]."""
-
-
-class StackedModulations(nn.Module):
-    """Scales and shifts of every site from one product for the shared layers and one for the heads."""
-
-    def __init__(self, sites: dict[str, Modulation]) -> None:
-        super().__init__()
-        self.names = list(sites)
-        self.widths = [m.mlp_gamma.out_features for m in sites.values()]
-        shared = [m.mlp_shared[0] for m in sites.values()]
-        self.register_buffer("weight", torch.cat([s.weight.detach() for s in shared]))
-        self.register_buffer("bias", torch.cat([s.bias.detach() for s in shared]))
-        # Heads padded to the widest site: one batched product instead of two calls a site.
-        widest, hidden = max(self.widths), shared[0].out_features
-        heads = torch.zeros(len(sites), hidden, 2 * widest)
-        offsets = torch.zeros(len(sites), 1, 2 * widest)
-        for i, m in enumerate(sites.values()):
-            c = m.mlp_gamma.out_features
-            heads[i, :, :c], heads[i, :, widest : widest + c] = (
-                m.mlp_gamma.weight.detach().T,
-                m.mlp_beta.weight.detach().T,
-            )
-            offsets[i, 0, :c] = m.mlp_gamma.bias.detach() + 1
-            offsets[i, 0, widest : widest + c] = m.mlp_beta.bias.detach()
-        self.register_buffer("heads", heads)
-        self.register_buffer("offsets", offsets)
-
-    def forward(self, descriptor: Tensor) -> Scales:
-        """Descriptor [B, 256] -> scales of all sites."""
-        shared = F.relu(F.linear(descriptor, self.weight, self.bias))
-        shared = shared.unflatten(1, (len(self.names), -1)).transpose(0, 1)  # [sites, B, 128]
-        both = torch.baddbmm(self.offsets, shared, self.heads)
-        widest = both.shape[-1] // 2
-        return {
-            name: (both[i, :, :c], both[i, :, widest : widest + c])
-            for i, (name, c) in enumerate(zip(self.names, self.widths, strict=True))
-        }
-
-
-class PhaseConv(nn.Module):
-    """Nearest-neighbour doubling and a 3x3 convolution, as four 2x2 convolutions.
-
-    Output pixel (2i + a, 2j + b) sees only a 2x2 patch of the small picture, with
-    kernel rows (columns) that meet the same source pixel added together.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        fold = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])  # [phase, 2, 3]
-        weight = conv.weight.detach()
-        folded = torch.einsum("aiu,bjv,ocuv->aboijc", fold.to(weight), fold.to(weight), weight)
-        self.register_buffer("weight", folded.permute(0, 1, 2, 5, 3, 4).contiguous())  # [2, 2, O, C, 2, 2]
-        self.register_buffer("bias", conv.bias.detach().clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] -> [B, O, 2H, 2W]."""
-        batch, _, height, width = x.shape
-        out = x.new_empty(batch, len(self.bias), height, 2, width, 2)
-        for a in (0, 1):
-            for b in (0, 1):
-                patch = F.pad(x, (1 - b, b, 1 - a, a))
-                out[:, :, :, a, :, b] = F.conv2d(patch, self.weight[a, b], self.bias)
-        return out.view(batch, len(self.bias), 2 * height, 2 * width)
-
-
-def modulate(x: Tensor, scales: tuple[Tensor, Tensor], *, activate: bool = True) -> Tensor:
-    """Instance norm, scale, shift and (unless told otherwise) LeakyReLU; x [B, C, H, W], scales [B, C]."""
-    flat = x.reshape(1, -1, *x.shape[2:])
-    scale, shift = (s.reshape(-1) for s in scales)
-    out = F.batch_norm(flat, None, None, scale, shift, training=True, eps=1e-5).view_as(x)
-    return F.leaky_relu_(out, SLOPE) if activate else out
-
-
-def normalise(x: Tensor, norm: LayerNorm2d) -> Tensor:
-    """Layer norm over (C, H, W) with a channel's weight and bias, then LeakyReLU."""
-    return F.leaky_relu_(F.group_norm(x, 1, norm.weight.view(-1), norm.bias.view(-1), eps=1e-5), SLOPE)
+def _convolutions_only(network: nn.Module, dtype: torch.dtype, memory_format: torch.memory_format) -> nn.Module:
+    """A copy with convolutions in `dtype`, float32 norms, and neither dead branch nor modulations."""
+    network = copy.deepcopy(network)
+    for module in list(network.modules()):
+        if isinstance(module, ResidualBlock):
+            module.conv1 = nn.Identity()
+        for name, child in list(module.named_children()):
+            if isinstance(child, Modulation):
+                setattr(module, name, nn.Identity())
+            elif isinstance(child, (nn.Conv2d, nn.ConvTranspose2d)):
+                child.to(dtype=dtype, memory_format=memory_format)
+    return network

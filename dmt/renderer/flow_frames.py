@@ -13,9 +13,11 @@ from ..errors import InputError
 from ..types import Motion
 from .flow import STRIDE, WINDOW, FlowRenderer
 from .flow_fast import FastFlowRenderer
+from .flow_reuse import ReusingRenderer, TemporalReuse
 
 Precision = Literal["exact", "fast"]
-"""exact: float32, within 2e-5 of the plain network; fast: bfloat16 products, channels last."""
+"""exact: float32, within 2e-5 of the plain network; fast: the editing network's products in bfloat16,
+its flow in float32, because an error in the flow moves pixels."""
 
 CONTEXT = WINDOW // 2
 """Frames of motion a picture sees on either side: 13."""
@@ -25,6 +27,8 @@ class FlowFrames:
     """One portrait under the learned renderer.
 
     picture: uint8 RGB [H, W, 3], H and W multiples of 32 (the weights were trained at 256).
+    reuse: above 0, frames that moved less than `reuse` times the mean movement keep the last key
+    frame's editing (`flow_reuse`); lossy, its error is in benchmarks/results/temporal_reuse.json.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class FlowFrames:
         picture: np.ndarray,
         device: torch.device | str = "cpu",
         precision: Precision = "exact",
+        reuse: float = 0.0,
     ) -> None:
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.shape[0] % STRIDE or picture.shape[1] % STRIDE:
             raise InputError(
@@ -40,30 +45,32 @@ class FlowFrames:
                 f"got {picture.shape}; crop or resize the portrait to 256 x 256"
             )
         self.device = torch.device(device)
-        self.precision = precision
-        self.fast = FastFlowRenderer(renderer).to(self.device).eval()
-        if precision == "fast":
-            self.fast = self.fast.to(memory_format=torch.channels_last)
-        with self._autocast():
-            self.portrait = self.fast.prepare(as_network_input(picture).to(self.device))
+        dtype = torch.bfloat16 if precision == "fast" else torch.float32
+        self.fast = FastFlowRenderer(renderer, dtype, flow_dtype=torch.float32).to(self.device)
+        self.portrait = self.fast.prepare(as_network_input(picture).to(self.device))
+        self.reuse = TemporalReuse(reuse)
+        self._reusing = self._fresh()
 
     @torch.inference_mode()
     def render_windows(self, windows: Tensor) -> Tensor:
-        """Motion windows [B, 73, 27] -> uint8 [B, H, W, 3] on the device."""
-        with self._autocast():
-            image = self.fast(self.portrait, windows.to(self.device)).image
-        return as_picture(image.float())
+        """Motion windows [B, 73, 27] -> uint8 [B, H, W, 3] on the device; with reuse, they follow the last call's."""
+        windows = windows.to(self.device)
+        if not self.reuse.theta:
+            return as_picture(self.fast(self.portrait, windows).image)
+        return torch.cat([as_picture(self._reusing.render(window).image) for window in windows.split(1)])
 
     def stream(self, motions: Iterable[Motion]) -> Iterator[Tensor]:
         """Pieces of motion as they come -> uint8 [b, H, W, 3], all frames, 13 frames behind.
 
         How the motion is cut into pieces changes neither the windows nor the result.
         """
+        self._reusing = self._fresh()
         for windows in stream_windows(torch.cat([m.expression, m.pose], 1).float() for m in motions):
             yield self.render_windows(windows)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "fast")
+    def _fresh(self) -> ReusingRenderer:
+        self.reuse = TemporalReuse(self.reuse.theta)
+        return ReusingRenderer(self.fast, self.portrait, self.reuse)
 
 
 def stream_windows(pieces: Iterable[Tensor]) -> Iterator[Tensor]:
