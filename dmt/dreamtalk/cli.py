@@ -35,6 +35,13 @@ def parser() -> argparse.ArgumentParser:
     ours.add_argument(
         "--precision", choices=("exact", "fast"), default="exact", help="renderer in float32, or bfloat16 products"
     )
+    ours.add_argument(
+        "--reuse",
+        type=float,
+        default=0.0,
+        help="let frames that move less than this many times the mean movement reuse the last one's editing "
+        "(lossy; 0, the default, computes all)",
+    )
     return p
 
 

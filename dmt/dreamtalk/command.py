@@ -16,13 +16,24 @@ from ..errors import InputError
 from ..face.pose import load_pose
 from ..face.styles import load_style
 from ..features import FeatureExtractor, SpeechEncoder, windows
-from ..rates import COEFFICIENTS, FEATURE_RATE, ROWS_PER_FRAME, SAMPLE_RATE
+from ..rates import COEFFICIENTS, FEATURE_RATE, ROWS_PER_FRAME, SAMPLE_RATE, WINDOW
 from ..renderer.flow_frames import FlowFrames, Precision
 from ..types import Motion, as_device
 from .checkpoint import Source
 from .crop import SIZE, crop_portrait
-from .denoiser import FRAMES_AT_ONCE, DreamTalkDenoiser, load_denoiser
-from .files import face_motion, hold_last, prepare_folder, read_picture, write_array, write_picture, write_wav
+from .denoiser import FRAMES_AT_ONCE, SPEECH_WIDTH, DreamTalkDenoiser, load_denoiser
+from .files import (
+    Wav,
+    face_motion,
+    hold_last,
+    prepare_folder,
+    read_picture,
+    read_rows,
+    write_array,
+    write_picture,
+    write_rows,
+    write_wav,
+)
 from .renderer import load_renderer
 from .watermark import stamp
 
@@ -57,6 +68,7 @@ class Command:
     renderer: Source = "checkpoints/renderer.pt"
     wav2vec: str = preset("dreamtalk").speech.pretrained
     precision: Precision = "exact"
+    reuse: float = 0.0
     root: Path = Path(".")
 
 
@@ -80,21 +92,22 @@ def run(command: Command, report: Report = lambda stage, done, total: None) -> P
     renderer = load_renderer(command.renderer).to(device)
 
     write_picture(folder / "src_img.png", portrait)
-    sound = write_wav(folder / f"{command.output_name}_16K.wav", media.read_audio(command.wav_path))
-    rows = _features(command, sound, device)
-    write_array(folder / f"{command.output_name}_wav2vec.npy", rows.numpy())
+    sound = Wav(folder / f"{command.output_name}_16K.wav")
+    write_wav(sound.path, media.audio_blocks(command.wav_path, 10 * SAMPLE_RATE))
+    features = folder / f"{command.output_name}_wav2vec.npy"
+    written = write_rows(features, _features(command, sound, device), SPEECH_WIDTH)
     report("features", 1, 1)
-    rows = rows[: command.max_gen_len * FEATURE_RATE]
-    frames = len(rows) // ROWS_PER_FRAME
+    rows = min(written, command.max_gen_len * FEATURE_RATE)
+    frames = rows // ROWS_PER_FRAME
     if not frames:
         raise InputError(f"{command.wav_path} is too short: one frame needs 0.05 s of sound")
 
     clip = style.coefficients[None].to(device), style.padding[None].to(device)
-    expression = _expression(command, denoiser, rows, clip, device, report)
-    motion = face_motion(expression.cpu().numpy(), hold_last(pose, frames))
+    expression = _expression(command, denoiser, (features, rows), clip, device, report)
+    motion = face_motion(expression.numpy(), hold_last(pose, frames))
     write_array(folder / f"{command.output_name}_facemotion.npy", motion)
 
-    pictures = FlowFrames(renderer, portrait, device, command.precision).stream(_pieces(motion))
+    pictures = FlowFrames(renderer, portrait, device, command.precision, command.reuse).stream(_pieces(motion))
     _write_video(command, video, pictures, sound, frames, report)
     return video
 
@@ -111,34 +124,47 @@ def _portrait(command: Command) -> np.ndarray:
     return picture
 
 
-def _features(command: Command, sound: np.ndarray, device: torch.device) -> Tensor:
-    """wav2vec 2.0 rows [T, 1024] float32 on the CPU, 50 per second."""
+def _features(command: Command, sound: Wav, device: torch.device) -> Iterator[np.ndarray]:
+    """wav2vec 2.0 rows [t, 1024] float32, 50 per second, piece by piece; the sound is read twice."""
     config = replace(preset("dreamtalk").speech, pretrained=command.wav2vec)
     extractor = FeatureExtractor(SpeechEncoder.from_pretrained(config)).to(device).eval()
-    statistics = extractor.measure(iter([sound]))
-    seconds = (sound[i : i + SAMPLE_RATE] for i in range(0, len(sound), SAMPLE_RATE))
-    return torch.cat([f.acoustic[0].cpu() for f in extractor.stream(seconds, statistics=statistics)]).float()
+    statistics = extractor.measure(sound.blocks(SAMPLE_RATE))
+    for piece in extractor.stream(sound.blocks(SAMPLE_RATE), statistics=statistics):
+        yield piece.acoustic[0].float().cpu().numpy()
 
 
 def _expression(
     command: Command,
     denoiser: DreamTalkDenoiser,
-    rows: Tensor,
+    features: tuple[Path, int],
     clip: tuple[Tensor, Tensor],
     device: torch.device,
     report: Report,
 ) -> Tensor:
-    """Coefficients [L, 64]; noise for the whole clip is drawn at once, so a seed means what it always meant."""
-    frames = len(rows) // ROWS_PER_FRAME
+    """Coefficients [L, 64]; noise for the whole clip is drawn at once, so a seed means what it always meant.
+
+    features: the file of rows and how many of them count.
+    """
+    frames = features[1] // ROWS_PER_FRAME
     generator = None if command.seed is None else torch.Generator().manual_seed(command.seed)
     noise = torch.randn(1, frames, COEFFICIENTS, generator=generator)
-    pieces = []
+    expression = torch.empty(frames, COEFFICIENTS)
     for first in range(0, frames, FRAMES_AT_ONCE):
-        some = noise[:, first : first + FRAMES_AT_ONCE].to(device)
-        audio = windows(rows[None], first, some.shape[1]).to(device)
-        pieces.append(denoiser.sample(audio, *clip, steps=command.steps, guidance=command.cfg_scale, noise=some)[0])
-        report("motion", min(first + FRAMES_AT_ONCE, frames), frames)
-    return torch.cat(pieces)
+        stop = min(first + FRAMES_AT_ONCE, frames)
+        audio = _windows_between(*features, first, stop).to(device)
+        some = noise[:, first:stop].to(device)
+        sampled = denoiser.sample(audio, *clip, steps=command.steps, guidance=command.cfg_scale, noise=some)
+        expression[first:stop] = sampled[0].cpu()
+        report("motion", stop, frames)
+    return expression
+
+
+def _windows_between(path: Path, rows: int, first: int, stop: int) -> Tensor:
+    """Windows [1, stop - first, 11, 1024] of frames first .. stop - 1, from the file's first `rows` rows."""
+    lead = min(first, WINDOW // 2)  # frames before, so that the first window is not at an edge of the piece
+    start = ROWS_PER_FRAME * (first - lead)
+    piece = read_rows(path, start, min(rows, ROWS_PER_FRAME * stop + WINDOW))
+    return windows(torch.from_numpy(piece)[None], lead, stop - first)
 
 
 def _pieces(motion: np.ndarray) -> Iterator[Motion]:
@@ -148,7 +174,7 @@ def _pieces(motion: np.ndarray) -> Iterator[Motion]:
 
 
 def _write_video(
-    command: Command, video: Path, pictures: Iterator[Tensor], sound: np.ndarray, frames: int, report: Report
+    command: Command, video: Path, pictures: Iterator[Tensor], sound: Wav, frames: int, report: Report
 ) -> None:
     per_frame = SAMPLE_RATE // 25
     with media.VideoWriter(video, SIZE, SIZE, audio_rate=SAMPLE_RATE) as writer:
@@ -156,5 +182,5 @@ def _write_video(
             shown = writer.frames
             block = block.cpu().numpy()
             writer.write(stamp(block) if command.watermark else block)
-            writer.write_audio(sound[shown * per_frame : writer.frames * per_frame])
+            writer.write_audio(sound.read(shown * per_frame, writer.frames * per_frame))
             report("render", writer.frames, frames)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -38,15 +39,67 @@ def prepare_folder(folder: Path) -> Path:
     return folder
 
 
-def write_wav(target: Path, samples: np.ndarray) -> np.ndarray:
-    """float [S] at 16 kHz -> 16-bit mono wav; returns what a reader of it gets, int16 / 32768 as float32."""
-    integers = np.clip(np.rint(samples.astype(np.float64) * 32768), -32768, 32767).astype("<i2")
+def write_wav(target: Path, blocks: Iterable[np.ndarray]) -> int:
+    """Blocks of float [n] at 16 kHz -> 16-bit mono wav, as they come; returns the samples written."""
+    count = 0
     with atomic(target) as part, wave.open(os.fspath(part), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(SAMPLE_RATE)
-        out.writeframes(integers.tobytes())
-    return integers.astype(np.float32) / 32768
+        for block in blocks:
+            integers = np.clip(np.rint(block.astype(np.float64) * 32768), -32768, 32767)
+            out.writeframes(integers.astype("<i2").tobytes())
+            count += len(block)
+    return count
+
+
+class Wav:
+    """A wav that `write_wav` wrote, read in pieces as its readers get it: int16 / 32768, float32."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, first: int, stop: int) -> np.ndarray:
+        """Samples first .. stop - 1 (fewer at the end of the file), float32 [n]."""
+        with wave.open(os.fspath(self.path), "rb") as file:
+            file.setpos(min(first, file.getnframes()))
+            return np.frombuffer(file.readframes(stop - first), "<i2").astype(np.float32) / 32768
+
+    def blocks(self, samples: int) -> Iterator[np.ndarray]:
+        """The whole file in blocks of `samples`; the last may be shorter."""
+        with wave.open(os.fspath(self.path), "rb") as file:
+            while data := file.readframes(samples):
+                yield np.frombuffer(data, "<i2").astype(np.float32) / 32768
+
+
+def write_rows(target: Path, pieces: Iterable[np.ndarray], width: int) -> int:
+    """A .npy file [T, width] float32 from pieces [t, width], written as they come; returns T.
+
+    The header is written last, when T is known; numpy pads headers so that the longest T fits.
+    """
+    count = 0
+    with atomic(target) as part, open(part, "wb") as out:
+        _rows_header(out, 0, width)
+        start = out.tell()
+        for piece in pieces:
+            out.write(np.ascontiguousarray(piece, dtype="<f4").data)
+            count += len(piece)
+        out.seek(0)
+        _rows_header(out, count, width)
+        assert out.tell() == start, "the header of a .npy file changed its length"
+    return count
+
+
+def _rows_header(out: BinaryIO, rows: int, width: int) -> None:
+    np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)})
+
+
+def read_rows(path: Path, first: int, stop: int) -> np.ndarray:
+    """Rows first .. stop - 1 of a .npy file [T, D].
+
+    The file is mapped anew each time, because pages stay counted as this process's while they are mapped.
+    """
+    return np.array(np.load(path, mmap_mode="r", allow_pickle=False)[first:stop])
 
 
 def write_array(target: Path, values: np.ndarray) -> None:

@@ -34,7 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pose = {"coeff": random.standard_normal((3, 257)), "transform_params": random.standard_normal((3, 5))}
     scipy.io.savemat(folder / "short pose.mat", {k: v.astype(np.float32) for k, v in pose.items()})
     scipy.io.savemat(folder / "style.mat", {"coeff": random.standard_normal((40, 257)).astype(np.float32)})
-    write_wav(folder / "a voice.wav", 0.1 * random.standard_normal(5000))
+    write_wav(folder / "a voice.wav", [0.1 * random.standard_normal(5000)])
     Image.fromarray(random.integers(0, 256, (256, 256, 3), dtype=np.uint8)).save(folder / "face.png")
     return folder
 

@@ -1,0 +1,99 @@
+"""Memory of the drop-in command does not grow with the audio."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from PIL import Image
+
+from dmt.dreamtalk.command import _windows_between
+from dmt.dreamtalk.files import Wav, read_rows, write_rows, write_wav
+from dmt.features import windows
+
+RUN = """
+import resource, sys
+from dataclasses import replace
+from pathlib import Path
+import numpy as np, torch
+from dmt.dreamtalk import command
+from dmt.dreamtalk.denoiser import DreamTalkDenoiser
+from dmt.renderer.flow import FlowRenderer
+from dmt.features import SpeechEncoder
+torch.set_num_threads(1)
+folder, seconds = Path(sys.argv[1]), int(sys.argv[2])
+make = command.SpeechEncoder
+command.SpeechEncoder = type("Small", (), {"from_pretrained": staticmethod(
+    lambda c: make(replace(c, layers=0, feed_forward=8, conv_width=8, positional_kernel=8)))})
+torch.manual_seed(0)
+command.load_denoiser = lambda source: DreamTalkDenoiser()
+command.load_renderer = lambda source: FlowRenderer()
+command.SIZE = 32
+DreamTalkDenoiser.sample = lambda self, audio, *clip, noise, **options: noise + audio.mean()
+class Still:
+    def __init__(self, renderer, picture, *options): self.picture = torch.from_numpy(np.array(picture))
+    def stream(self, pieces):
+        for piece in pieces: yield self.picture.expand(len(piece), -1, -1, -1)
+command.FlowFrames = Still
+command.run(command.Command(
+    wav_path=str(folder / f"{seconds}.wav"), image_path=str(folder / "face.png"),
+    style_clip_path=str(folder / "style.mat"),
+    pose_path=str(folder / "pose.mat"), img_crop=False, device="cpu", watermark=False, seed=1, max_gen_len=10_000,
+    output_name=str(seconds), root=folder))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak(folder: Path, seconds: int) -> int:
+    """Largest resident memory, in kB, of a whole run on `seconds` of sound."""
+    random = np.random.default_rng(0)
+    write_wav(folder / f"{seconds}.wav", (0.1 * random.standard_normal(16000) for _ in range(seconds)))
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(folder), str(seconds)], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(np.load(folder / f"tmp/{seconds}/{seconds}_wav2vec.npy", mmap_mode="r")) == seconds * 50 - 1
+    return int(done.stdout.split()[-1])
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "face.png")
+    scipy.io.savemat(tmp_path / "style.mat", {"coeff": random.standard_normal((40, 257))})
+    scipy.io.savemat(tmp_path / "pose.mat", {"coeff": np.zeros((3, 257)), "transform_params": np.zeros((3, 5))})
+    return tmp_path
+
+
+def test_five_minutes_need_what_twenty_seconds_need(files: Path) -> None:
+    assert peak(files, 300) < 1.1 * peak(files, 20)
+
+
+@pytest.mark.slow
+def test_twenty_minutes_need_what_twenty_seconds_need(files: Path) -> None:
+    assert peak(files, 1200) < 1.2 * peak(files, 20)
+
+
+@pytest.mark.parametrize(("rows", "first", "stop"), [(2, 0, 1), (15, 0, 7), (41, 3, 9), (41, 6, 20), (41, 19, 20)])
+def test_windows_from_a_file_are_those_of_all_rows(tmp_path: Path, rows: int, first: int, stop: int) -> None:
+    whole = np.random.default_rng(0).standard_normal((50, 1024)).astype(np.float32)
+    assert write_rows(tmp_path / "rows.npy", np.array_split(whole, 7), 1024) == 50
+    assert np.array_equal(np.load(tmp_path / "rows.npy"), whole)
+    assert np.array_equal(read_rows(tmp_path / "rows.npy", 4, 9), whole[4:9])
+    expected = windows(torch.from_numpy(whole[:rows])[None], first, stop - first)
+    assert torch.equal(_windows_between(tmp_path / "rows.npy", rows, first, stop), expected)
+
+
+def test_a_wav_is_read_in_any_pieces(tmp_path: Path) -> None:
+    sound = np.random.default_rng(0).uniform(-1.2, 1.2, 1000)
+    assert write_wav(tmp_path / "a.wav", [sound[:300], sound[300:]]) == 1000
+    expected = np.clip(np.rint(sound * 32768), -32768, 32767).astype(np.float32) / 32768
+    wav = Wav(tmp_path / "a.wav")
+    assert np.array_equal(np.concatenate(list(wav.blocks(64))), expected)
+    assert np.array_equal(wav.read(290, 310), expected[290:310])
+    assert len(wav.read(990, 1100)) == 10 and len(wav.read(2000, 2100)) == 0
