@@ -76,8 +76,9 @@ class Pipeline:
         audio: any sound or video file; image: a picture with a face, None for the bundled
         portrait; options: the fields of `Options`. All input is checked before this returns: InputError.
         """
-        scene = self._scene(audio, image, Options(**options))
-        return (frame for block in self._blocks(scene, Stopwatch(self.device)) for frame in block)
+        clock = Stopwatch(self.device)
+        scene = self._scene(audio, image, Options(**options), clock)
+        return (frame for block in self._blocks(scene, clock) for frame in block)
 
     def generate(
         self,
@@ -98,10 +99,10 @@ class Pipeline:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         clock = Stopwatch(self.device)
-        with clock.stage("audio"):
-            scene = self._scene(audio, image, Options(**options))
-            if report is not None:
-                report("audio", scene.sound.samples, scene.sound.samples)
+        scene = self._scene(audio, image, Options(**options), clock)
+        if report is not None:
+            report("audio", scene.sound.samples, scene.sound.samples)
+            report("portrait", 1, 1)
         self._write(scene, target, clock, report)
         gpu = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
         return Result(
@@ -115,9 +116,9 @@ class Pipeline:
             notes=scene.notes,
         )
 
-    def _scene(self, audio: FilePath, image: FilePath | None, options: Options) -> Scene:
+    def _scene(self, audio: FilePath, image: FilePath | None, options: Options, clock: Stopwatch) -> Scene:
         self.model.schedule.times(options.steps)  # says which numbers of steps there are
-        return prepare(audio, image, options)
+        return prepare(audio, image, options, clock)
 
     def _write(self, scene: Scene, target: Path, clock: Stopwatch, report: Report | None) -> None:
         height, width = scene.portrait.image.shape[:2]

@@ -15,7 +15,7 @@ T = TypeVar("T")
 Report = Callable[[str, int, int], None]
 """Called with (stage, done, total) as a stage advances; the unit is the stage's own."""
 
-STAGES = ("audio", "features", "motion", "render", "encode")
+STAGES = ("audio", "portrait", "features", "motion", "render", "encode")
 
 
 class Stopwatch:

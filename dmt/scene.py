@@ -14,6 +14,7 @@ from .errors import InputError
 from .face.landmarks import load_portrait
 from .face.pose import NaturalPose, PoseClip, StillPose, load_pose
 from .face.styles import load_style
+from .progress import Stopwatch
 from .types import Portrait, StyleClip, frames_for
 
 FilePath = str | os.PathLike[str]
@@ -67,13 +68,16 @@ class Scene:
     notes: tuple[str, ...]
 
 
-def prepare(audio: FilePath, image: FilePath | None, options: Options) -> Scene:
+def prepare(audio: FilePath, image: FilePath | None, options: Options, clock: Stopwatch | None = None) -> Scene:
     """Read and check all input. Raises InputError, with one sentence, for whatever is wrong first."""
+    clock = clock or Stopwatch()
     _check(options)
-    sound = media.check_audio(audio)
+    with clock.stage("audio"):
+        sound = media.check_audio(audio)
+    with clock.stage("portrait"):
+        portrait = _portrait(image, options)
     style = load_style(options.style, options.intensity)
     pose_source(options)  # a wrong file is found now, not after the features
-    portrait = _portrait(image, options)
     notes = portrait.notes
     if sound.peak < SILENT:
         notes += (f"{audio} is silent: the face will rest",)

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from ..pipeline import Result
     from ..progress import Report
 
-UNITS = {"audio": "samples", "features": "rows", "motion": "frames", "render": "frames", "encode": "frames"}
+UNITS = {
+    "audio": "samples",
+    "portrait": "picture",
+    "features": "rows",
+    "motion": "frames",
+    "render": "frames",
+    "encode": "frames",
+}
 """Of the stages of `dmt generate`; what others count is said by their name."""
 
 

@@ -18,6 +18,7 @@ from .basis import POINTS, LandmarkBasis
 from .crop import crop_portrait
 from .fallback import estimate_landmarks, face_boxes
 from .image import read_image
+from .quiet import native_stderr_silenced
 
 FEW_PIXELS = 32
 """Smallest portrait side that `load_portrait` may be asked for."""
@@ -130,9 +131,11 @@ def _mesh(image: np.ndarray) -> list[np.ndarray]:
     import mediapipe
 
     height, width = image.shape[:2]
-    with mediapipe.solutions.face_mesh.FaceMesh(
-        static_image_mode=True, refine_landmarks=True, max_num_faces=5, min_detection_confidence=0.5
-    ) as mesh:
+    options = {"static_image_mode": True, "refine_landmarks": True, "max_num_faces": 5}
+    with (
+        native_stderr_silenced(),
+        mediapipe.solutions.face_mesh.FaceMesh(**options, min_detection_confidence=0.5) as mesh,
+    ):
         found = mesh.process(np.ascontiguousarray(image)).multi_face_landmarks or []
     # x and depth share the picture's width as their unit, y has its height.
     return [
