@@ -130,7 +130,8 @@ Tensor masked_copy(const Steps& steps, const Matrix& x, const Matrix& bits, Scal
 Tensor dense_product(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
   dense_calls.add();
   const ScalarType type = left.scalar_type();
-  const bool small = left.size(0) * left.size(1) * right.size(0) < kSmallProduct;
+  const int64_t sizes[] = {left.size(0), left.size(1), right.size(0)};
+  const bool small = *std::min_element(sizes, sizes + 3) < kSmallSide || sizes[0] * sizes[1] * sizes[2] < kSmallProduct;
   using torch::stable::detail::from;
   if (type == ScalarType::Float && !small) {
     StableIValue stack[3] = {from(left), from(right), from(bias)};
