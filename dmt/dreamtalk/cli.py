@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     ours.add_argument("--renderer", default="checkpoints/renderer.pt", help="renderer checkpoint")
     ours.add_argument("--wav2vec", help="hub name or folder of the wav2vec 2.0 model")
     ours.add_argument(
-        "--precision", choices=("exact", "fast"), default="exact", help="renderer in float32, or bfloat16 products"
+        "--precision", choices=("exact", "fast"), default="exact", help="renderer in float32, or in 16 bits"
     )
     ours.add_argument(
         "--reuse",
