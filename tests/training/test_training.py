@@ -173,7 +173,7 @@ def test_closures_weigh_more():
         prediction = type("P", (), {"output": wrong, "target": truth, "coefficients": wrong})()
         return loss(model, prediction, truth)[1]["opening"]
 
-    assert opening_term(closed) == pytest.approx(4 * opening_term(opened), rel=1e-3)
+    assert opening_term(closed) == pytest.approx(config.losses.closure * opening_term(opened), rel=1e-3)
 
 
 def test_fused_rows_match_the_model():
