@@ -18,6 +18,7 @@ from ..face.styles import load_style
 from ..features import FeatureExtractor, SpeechEncoder, windows
 from ..rates import COEFFICIENTS, FEATURE_RATE, ROWS_PER_FRAME, SAMPLE_RATE, WINDOW
 from ..renderer.flow_frames import FlowFrames, Precision
+from ..renderer.flow_reuse import TemporalReuse
 from ..types import Motion, as_device
 from .checkpoint import Source
 from .crop import SIZE, crop_portrait
@@ -79,6 +80,7 @@ def run(command: Command, report: Report = lambda stage, done, total: None) -> P
     """
     if not command.output_name or Path(command.output_name).name != command.output_name:
         raise InputError(f"output_name must be a plain file name, got {command.output_name!r}")
+    TemporalReuse(command.reuse)  # refuses a bad threshold before the long work
     device = as_device(command.device)
     video = prepare_folder(command.root / "output_video") / f"{command.output_name}.mp4"
     folder = prepare_folder(command.root / "tmp" / command.output_name)

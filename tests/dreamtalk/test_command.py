@@ -82,7 +82,7 @@ def test_the_originals_files_appear(world: Path, monkeypatch: pytest.MonkeyPatch
     assert np.array_equal(motion[:3, 64:], expected) and np.array_equal(motion[3:, 64:], expected[[2] * 4])
     assert sum(1 for _ in media.read_frames(world / "output_video/clip one.mp4")) == 7
     assert {p.name for p in (world / "output_video").iterdir()} == {"clip one.mp4"}
-    assert run(flags(world, seed="3", output_name="again")) == 0
+    assert run(flags(world, seed="3", output_name="again", reuse="2")) == 0
     assert np.array_equal(np.load(world / "tmp/again/again_facemotion.npy"), motion)
 
 
@@ -97,6 +97,7 @@ def test_the_originals_files_appear(world: Path, monkeypatch: pytest.MonkeyPatch
         ({"steps": "3"}, "divide 1000"),
         ({"output_name": "../escape"}, "plain file name"),
         ({"device": "abacus"}, "unknown device"),
+        ({"reuse": "-1"}, "reuse must be"),
     ],
 )
 def test_bad_input_is_one_sentence(
