@@ -105,8 +105,9 @@ struct Lanes {
   };
   struct Sum {  // of many vectors, in double
     double v[kLanes] = {};
-    void add(const Lanes& x) {
-      for (int i = 0; i < kLanes; ++i) v[i] += static_cast<double>(x.v[i]);
+    template <typename T>
+    void add_abs(const T* from) {
+      for (int i = 0; i < kLanes; ++i) v[i] += std::fabs(static_cast<double>(widen(from[i])));
     }
     double total() const {
       double t = 0;
@@ -174,7 +175,13 @@ struct Float16x {
   };
   struct Sum {
     __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
-    void add(Float16x x) {
+    void add_abs(const float* from) {
+      low = _mm512_add_pd(low, _mm512_abs_pd(_mm512_cvtps_pd(_mm256_loadu_ps(from))));
+      high = _mm512_add_pd(high, _mm512_abs_pd(_mm512_cvtps_pd(_mm256_loadu_ps(from + 8))));
+    }
+    template <typename T>
+    void add_abs(const T* from) {
+      const Float16x x = load(from).abs();
       low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(x.v)));
       high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1)));
     }
@@ -232,7 +239,9 @@ struct Float16x {
   };
   struct Sum {
     __m256d v[4] = {_mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd()};
-    void add(Float16x x) {
+    template <typename T>
+    void add_abs(const T* from) {
+      const Float16x x = load(from).abs();
       v[0] = _mm256_add_pd(v[0], _mm256_cvtps_pd(_mm256_castps256_ps128(x.a)));
       v[1] = _mm256_add_pd(v[1], _mm256_cvtps_pd(_mm256_extractf128_ps(x.a, 1)));
       v[2] = _mm256_add_pd(v[2], _mm256_cvtps_pd(_mm256_castps256_ps128(x.b)));

@@ -22,7 +22,7 @@ Tensor pack_mask(const Tensor& mask) {
   pack_calls.add();
   STD_TORCH_CHECK(mask.scalar_type() == ScalarType::Bool, "pack_mask expects a bool mask");
   STD_TORCH_CHECK(mask.dim() >= 1, "pack_mask expects at least one dimension");
-  const Tensor flat = torch::stable::contiguous(mask);
+  const Tensor flat = as_contiguous(mask);
   const int64_t width = mask.size(mask.dim() - 1), count = words(width);
   const Tensor out = empty_with_width(mask, count, ScalarType::Long);
   const auto* from = static_cast<const unsigned char*>(flat.const_data_ptr());
@@ -50,7 +50,7 @@ Tensor unpack_mask(const Tensor& bits, int64_t width) {
   const int64_t count = words(width);
   STD_TORCH_CHECK(width >= 0 && bits.dim() >= 1 && bits.size(bits.dim() - 1) == count, "unpack_mask expects ", count,
                   " words a row for width ", width);
-  const Tensor flat = torch::stable::contiguous(bits);
+  const Tensor flat = as_contiguous(bits);
   const Tensor out = empty_with_width(bits, width, ScalarType::Bool);
   const auto* from = static_cast<const uint64_t*>(flat.const_data_ptr());
   auto* to = static_cast<unsigned char*>(out.mutable_data_ptr());

@@ -31,7 +31,7 @@ Tensor pack_mask(const Tensor& mask) {
   STD_TORCH_CHECK(mask.scalar_type() == ScalarType::Bool, "pack_mask expects a bool mask");
   STD_TORCH_CHECK(mask.dim() >= 1, "pack_mask expects at least one dimension");
   const torch::stable::accelerator::DeviceGuard guard(mask.get_device_index());
-  const Tensor flat = torch::stable::contiguous(mask);
+  const Tensor flat = as_contiguous(mask);
   const int64_t width = mask.size(mask.dim() - 1), count = words(width);
   const Tensor out = empty_with_width(mask, count, ScalarType::Long);
   if (out.numel() == 0) return out;
@@ -49,7 +49,7 @@ Tensor unpack_mask(const Tensor& bits, int64_t width) {
   STD_TORCH_CHECK(width >= 0 && bits.dim() >= 1 && bits.size(bits.dim() - 1) == count, "unpack_mask expects ", count,
                   " words a row for width ", width);
   const torch::stable::accelerator::DeviceGuard guard(bits.get_device_index());
-  const Tensor flat = torch::stable::contiguous(bits);
+  const Tensor flat = as_contiguous(bits);
   const Tensor out = empty_with_width(bits, width, ScalarType::Bool);
   if (out.numel() == 0) return out;
   unpack_kernel<<<blocks(out.numel()), kBlock, 0, stream_of(bits)>>>(

@@ -58,7 +58,7 @@ inline Rows as_rows(const Tensor& x) {
     next = x.stride(d) * x.size(d);
   }
   if (simple && stride >= width) return {x, x.const_data_ptr(), rows, width, stride};
-  const Tensor copy = torch::stable::contiguous(x);
+  const Tensor copy = as_contiguous(x);
   return {copy, copy.const_data_ptr(), rows, width, width};
 }
 

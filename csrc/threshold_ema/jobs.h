@@ -18,6 +18,7 @@ struct MaskJob {
   int64_t row_stride;      // of x, in elements
   int64_t width;
   int64_t words;
+  bool uniform;  // all thresholds are the same
 };
 
 // Adds the sums that `moments` wants to `sums`, double [5][64 * words], if that is not null.

@@ -32,7 +32,7 @@ void abs_sums(const void* data, int64_t count, double* sum_and_count) {
   typename V::Sum sums[4];
   int64_t i = 0;
   for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-    for (int j = 0; j < 4; ++j) sums[j].add(V::load(x + i + j * kLanes).abs());
+    for (int j = 0; j < 4; ++j) sums[j].add_abs(x + i + j * kLanes);
   }
   double total = (sums[0].total() + sums[1].total()) + (sums[2].total() + sums[3].total());
   for (; i < count; ++i) total += __builtin_fabs(static_cast<double>(widen(x[i])));
@@ -76,6 +76,8 @@ int64_t mask_rows_as(const MaskJob& job, int64_t begin, int64_t end, double* sum
   constexpr int kStatistics = kSums ? 5 : 1;
   const int64_t padded = job.words * kColumns;
   int64_t live = 0;
+  V bound[kVectors];
+  for (int j = 0; j < kVectors && job.words > 0; ++j) bound[j] = V::load(thresholds + j * kLanes);
   // With sums: 32 rows of one strip at a time, so that the sums stay in registers. Without: row after row.
   const int64_t tall = kSums ? kRows : 1;
   for (int64_t top = begin; top < end; top += tall) {
@@ -83,9 +85,9 @@ int64_t mask_rows_as(const MaskJob& job, int64_t begin, int64_t end, double* sum
     for (int64_t w = 0; w < job.words; ++w) {
       const int64_t column = w * kColumns;
       const Strip<T> strip{job.width - column < kColumns ? job.width - column : kColumns};
-      V bound[kVectors], shift[kVectors], total[kStatistics][kVectors];
+      V shift[kVectors], total[kStatistics][kVectors];
       for (int j = 0; j < kVectors; ++j) {
-        bound[j] = V::load(thresholds + column + j * kLanes);
+        if (!job.uniform) bound[j] = V::load(thresholds + column + j * kLanes);
         if (kSums) shift[j] = V::load(shifts + column + j * kLanes);
         for (auto& of : total) of[j] = V::all(A(0));
       }

@@ -130,7 +130,7 @@ void add_blocks(double* sums, int64_t blocks, int64_t size) {
 // 16-bit thetas are rare and small: widened once.
 Tensor wide_theta(const Tensor& theta) {
   const bool wide = theta.scalar_type() == ScalarType::Float || theta.scalar_type() == ScalarType::Double;
-  return torch::stable::contiguous(wide ? theta : torch::stable::to(theta, ScalarType::Float));
+  return as_contiguous(wide ? theta : torch::stable::to(theta, ScalarType::Float));
 }
 
 // Numbers per column in the arithmetic of dtype: float, or double for f64. Columns past the width hold `rest`.
@@ -238,7 +238,7 @@ Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::
   const Tensor next = empty({kStateSize}, ScalarType::Float, x);
   const Tensor statistics = empty({4, information ? width : 0}, work, x);
 
-  const Tensor before = torch::stable::contiguous(state);
+  const Tensor before = as_contiguous(state);
   const float* old = static_cast<const float*>(before.const_data_ptr());
   float* moved = static_cast<float*>(next.mutable_data_ptr());
   if (update) {
@@ -258,7 +258,8 @@ Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::
                     shifts.data(),
                     rows.stride,
                     rows.width,
-                    words};
+                    words,
+                    theta.dim() == 0};
   int64_t counts[kMaxBlocks];
   const std::unique_ptr<double[]> partial(information ? new double[static_cast<size_t>(blocks.count * columns)] : nullptr);
   blocks.each([&](int64_t block, int64_t begin, int64_t end) {
@@ -319,10 +320,10 @@ std::tuple<Tensor, Tensor> backward(std::optional<Tensor> grad, std::optional<Te
   const Columns bounds = thresholds(theta, mu, dtype, width), inverses = bounds.inverse();
   std::optional<Columns> information;
   if (grad_information && statistics.size(1) > 0) {
-    const Tensor fixed = torch::stable::contiguous(statistics);
+    const Tensor fixed = as_contiguous(statistics);
     information = information_columns(fixed, Numbers(*grad_information).get(0), rows.rows, width, dtype);
   }
-  const Tensor dense = grad ? torch::stable::contiguous(*grad) : x;
+  const Tensor dense = grad ? as_contiguous(*grad) : x;
   const BackwardJob job{grad ? dense.const_data_ptr() : nullptr,
                         rows.data,
                         grad_x.mutable_data_ptr(),

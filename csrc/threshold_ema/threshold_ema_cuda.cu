@@ -50,7 +50,7 @@ Theta theta_of(const Tensor& wide) {
 
 Tensor wide_theta(const Tensor& theta) {
   const bool wide = theta.scalar_type() == ScalarType::Float || theta.scalar_type() == ScalarType::Double;
-  return torch::stable::contiguous(wide ? theta : torch::stable::to(theta, ScalarType::Float));
+  return as_contiguous(wide ? theta : torch::stable::to(theta, ScalarType::Float));
 }
 
 template <typename T>
@@ -94,14 +94,14 @@ Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::
   const Tensor live = empty({}, ScalarType::Float, x), divergence = empty({}, work, x);
   const Tensor next = empty({kStateSize}, ScalarType::Float, x);
   const Tensor statistics = empty({4, information ? width : 0}, work, x);
-  const Tensor before = torch::stable::contiguous(state), wide = wide_theta(theta);
+  const Tensor before = as_contiguous(state), wide = wide_theta(theta);
 
   // One allocation: sums of blocks, live count, tickets, sums of strips and of columns.
   const int64_t counters = 1 + (grid.x + 2) / 2, columns = information ? grid.y * kSums * words * kColumns + words : 0;
   const Tensor workspace = doubles(2 * kReduceBlocks + counters + columns, x);
   double* const partial = static_cast<double*>(workspace.mutable_data_ptr());
   double* const zeroed = partial + 2 * kReduceBlocks;
-  const Tensor given = sums ? torch::stable::contiguous(*sums) : workspace;
+  const Tensor given = sums ? as_contiguous(*sums) : workspace;
   const bool reduce = update && !sums;
   if (!reduce) cuda_check(cudaMemsetAsync(zeroed, 0, static_cast<size_t>(counters) * sizeof(double), stream));
 
@@ -149,7 +149,7 @@ std::tuple<Tensor, Tensor> backward(std::optional<Tensor> grad, std::optional<Te
   const Tensor grad_x = empty(x.sizes().data(), x.dim(), x.scalar_type(), x);
   const Tensor wide = wide_theta(theta);
   const Tensor grad_theta = empty(theta.sizes().data(), theta.dim(), wide.scalar_type(), theta);
-  const Tensor dense = grad ? torch::stable::contiguous(*grad) : x, fixed = torch::stable::contiguous(statistics);
+  const Tensor dense = grad ? as_contiguous(*grad) : x, fixed = as_contiguous(statistics);
   const ScalarType work = x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   const bool information = grad_information && statistics.size(1) > 0;
   STD_TORCH_CHECK(!information || grad_information->scalar_type() == work,
