@@ -158,7 +158,7 @@ def table(rows: list[dict], conditions: dict) -> str:
         f"{conditions['frames']} frames at {conditions['size']} x {conditions['size']}, real coefficients; "
         f"{where['processor']}, torch {where['torch']}; {conditions['timing']}; commit {conditions['commit']}.",
         "",
-        "| frames from | form | theta | computed in full | times faster | PSNR, dB | worst frame, dB | largest change |",
+        "| frames from | form | theta | computed in full | times faster | PSNR, dB | worst, dB | largest change |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
