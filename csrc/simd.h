@@ -217,7 +217,8 @@ struct Float16x {
   Mask operator>(Float16x o) const { return {_mm512_cmp_ps_mask(v, o.v, _CMP_GT_OQ)}; }
   Float16x where(Mask m) const { return {_mm512_maskz_mov_ps(m.m, v)}; }
   void add_to(double* to) const {
-    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(v)), high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(v)),
+                  high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
     _mm512_storeu_pd(to, _mm512_add_pd(_mm512_loadu_pd(to), low));
     _mm512_storeu_pd(to + 8, _mm512_add_pd(_mm512_loadu_pd(to + 8), high));
   }
@@ -297,9 +298,7 @@ struct Float16x {
   Float16x times_plus(Float16x x, Float16x y) const {
     return {_mm256_fmadd_ps(a, x.a, y.a), _mm256_fmadd_ps(b, x.b, y.b)};
   }
-  Mask operator>(Float16x o) const {
-    return {_mm256_cmp_ps(a, o.a, _CMP_GT_OQ), _mm256_cmp_ps(b, o.b, _CMP_GT_OQ)};
-  }
+  Mask operator>(Float16x o) const { return {_mm256_cmp_ps(a, o.a, _CMP_GT_OQ), _mm256_cmp_ps(b, o.b, _CMP_GT_OQ)}; }
   Float16x where(Mask m) const { return {_mm256_and_ps(a, m.a), _mm256_and_ps(b, m.b)}; }
   void add_to(double* to) const {
     const __m128 parts[4] = {_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1), _mm256_castps256_ps128(b),

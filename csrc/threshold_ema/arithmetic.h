@@ -12,8 +12,8 @@
 
 namespace dmt {
 
-constexpr int kStateSize = 4;       // mu, updates, step, seen
-constexpr double kEpsilon = 1e-6;   // added to both variances of eq. 10
+constexpr int kStateSize = 4;      // mu, updates, step, seen
+constexpr double kEpsilon = 1e-6;  // added to both variances of eq. 10
 
 // Eq. 6. `state` and `next` are float [4]; nothing to absorb leaves the state as it is.
 DMT_BOTH void next_state(const float* state, double sum, double count, double alpha, float* next) {

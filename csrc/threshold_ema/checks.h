@@ -9,8 +9,9 @@ namespace dmt {
 inline void check(const Tensor& x, const Tensor& theta, const Tensor& state) {
   const ScalarType t = theta.scalar_type();
   STD_TORCH_CHECK(x.dim() >= 1, "threshold_ema expects x [..., D], got a tensor without dimensions");
-  STD_TORCH_CHECK(t == ScalarType::Float || t == ScalarType::Double || t == ScalarType::BFloat16 || t == ScalarType::Half,
-                  "threshold_ema expects a floating-point theta");
+  STD_TORCH_CHECK(
+      t == ScalarType::Float || t == ScalarType::Double || t == ScalarType::BFloat16 || t == ScalarType::Half,
+      "threshold_ema expects a floating-point theta");
   STD_TORCH_CHECK(theta.dim() == 0 || (theta.dim() == 1 && theta.size(0) == x.size(x.dim() - 1)),
                   "theta must have no dimensions or [", x.size(x.dim() - 1), "] as x has");
   STD_TORCH_CHECK(state.scalar_type() == ScalarType::Float && state.dim() == 1 && state.size(0) == kStateSize,

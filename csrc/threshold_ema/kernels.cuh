@@ -69,9 +69,9 @@ struct Counters {
 
 // Sum of |x| over finite elements, and their number, of one block's share of x.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) sum_kernel(const T* __restrict__ x, int64_t rows, int64_t width,
-                                                       int64_t stride, double2* __restrict__ partial,
-                                                       unsigned* __restrict__ to_zero, int zeros) {
+__global__ void __launch_bounds__(kThreads)
+    sum_kernel(const T* __restrict__ x, int64_t rows, int64_t width, int64_t stride, double2* __restrict__ partial,
+               unsigned* __restrict__ to_zero, int zeros) {
   constexpr int kPack = 16 / sizeof(T);
   if (blockIdx.x == 0) {
     for (int i = threadIdx.x; i < zeros; i += kThreads) to_zero[i] = 0;
@@ -278,7 +278,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4) mask_kernel(
 
 template <typename T>
 struct BackwardArguments {
-  const T* grad;  // contiguous, or null: zero
+  const T* grad;                 // contiguous, or null: zero
   const void* grad_information;  // A, or null
   const T* x;
   Theta theta;

@@ -8,10 +8,10 @@ namespace dmt {
 namespace DMT_ISA {
 namespace {
 
-constexpr int kColumns = 64;              // of one word
+constexpr int kColumns = 64;  // of one word
 constexpr int kVectors = kColumns / kLanes;
 constexpr int kCoefficients = 5;
-constexpr int64_t kRows = 16;             // summed in float before they are added to double
+constexpr int64_t kRows = 16;  // summed in float before they are added to double
 
 // A strip of up to 64 columns: the last of a row may be narrower and goes through a buffer.
 template <typename T>
@@ -179,7 +179,8 @@ void backward_rows_as(const BackwardJob& job, int64_t begin, int64_t end, double
         bound[j] = V::load(thresholds + at);
         inverse[j] = V::load(inverses + at);
         total[j] = V::all(A(0));
-        for (int c = 0; c < (kInformation ? kCoefficients : 0); ++c) coefficients[c][j] = V::load(information + c * padded + at);
+        for (int c = 0; c < (kInformation ? kCoefficients : 0); ++c)
+          coefficients[c][j] = V::load(information + c * padded + at);
       }
       for (int64_t row = top; row < bottom; ++row) {
         const T* from = x + row * job.row_stride + column;

@@ -261,7 +261,8 @@ Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::
                     words,
                     theta.dim() == 0};
   int64_t counts[kMaxBlocks];
-  const std::unique_ptr<double[]> partial(information ? new double[static_cast<size_t>(blocks.count * columns)] : nullptr);
+  const std::unique_ptr<double[]> partial(information ? new double[static_cast<size_t>(blocks.count * columns)]
+                                                      : nullptr);
   blocks.each([&](int64_t block, int64_t begin, int64_t end) {
     double* to = information ? partial.get() + block * columns : nullptr;
     if (to) std::fill(to, to + columns, 0.0);
@@ -290,8 +291,7 @@ Columns information_columns(const Tensor& statistics, double upstream, int64_t r
 }
 
 // d theta from the windowed sums per column.
-Tensor theta_gradient(const double* pulled, const Columns& inverses, const Tensor& theta, double mu,
-                      int64_t width) {
+Tensor theta_gradient(const double* pulled, const Columns& inverses, const Tensor& theta, double mu, int64_t width) {
   const Tensor wide = wide_theta(theta);
   const Tensor out = empty(theta.sizes().data(), theta.dim(), wide.scalar_type(), theta);
   const bool per_feature = theta.dim() == 1;

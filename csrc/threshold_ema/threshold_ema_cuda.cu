@@ -56,7 +56,7 @@ Tensor wide_theta(const Tensor& theta) {
 template <typename T>
 void launch_sum(const Rows& x, double* partial, unsigned* to_zero, int zeros, cudaStream_t stream) {
   sum_kernel<T><<<sum_blocks(x), kThreads, 0, stream>>>(static_cast<const T*>(x.data), x.rows, x.width, x.stride,
-                                                       reinterpret_cast<double2*>(partial), to_zero, zeros);
+                                                        reinterpret_cast<double2*>(partial), to_zero, zeros);
   launch_check();
 }
 
@@ -70,7 +70,7 @@ Tensor abs_sums(const Tensor& x) {
   auto* sums = static_cast<double*>(partial.mutable_data_ptr());
   dispatch(x.scalar_type(), [&](auto zero) { launch_sum<decltype(zero)>(rows, sums, nullptr, 0, stream); });
   finish_sums_kernel<<<1, kThreads, 0, stream>>>(reinterpret_cast<const double2*>(sums), sum_blocks(rows),
-                                                static_cast<double*>(out.mutable_data_ptr()));
+                                                 static_cast<double*>(out.mutable_data_ptr()));
   launch_check();
   return out;
 }
