@@ -179,10 +179,10 @@ def main() -> None:
     rounds, load, rows = 3, os.getloadavg()[0], []
     patch = pytest.MonkeyPatch()
     for make in (
-        lambda: denoiser_stage(1.0),
-        lambda: denoiser_stage(2.0),
         lambda: renderer_stage("golden", patch),
         lambda: renderer_stage("calm", patch),
+        lambda: denoiser_stage(1.0),
+        lambda: denoiser_stage(2.0),
     ):
         stage = make()
         times = thread_seconds(stage.alternatives, rounds)
@@ -195,6 +195,11 @@ def main() -> None:
             seconds[name] = {"median": medians[name], "p20": low, "p80": high, "speedup": speedup}
             print(f"{stage.name:50} {name:28} {medians[name] * 1e3:9.1f} ms {speedup:6.2f}x", flush=True)
         rows.append({"stage": stage.name, "seconds": seconds, "video_seconds": stage.video, "facts": stage.facts})
+        write(rows, rounds, load)  # after every stage, so that a later one that fails loses nothing
+
+
+def write(rows: list[dict], rounds: int, load: float) -> None:
+    """The results so far, as JSON and Markdown."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent)
     conditions = {
         "machine": machine(),

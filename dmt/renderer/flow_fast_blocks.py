@@ -56,13 +56,13 @@ class PhaseConv(nn.Module):
     kernel rows (columns) that meet the same source pixel added together.
     """
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d, memory_format: torch.memory_format = torch.channels_last) -> None:
         super().__init__()
         fold = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])  # [phase, 2, 3]
         fold = fold.to(conv.weight.device)
         folded = torch.einsum("aiu,bjv,ocuv->abocij", fold, fold, conv.weight.detach().float())
         weight = folded.flatten(0, 2).to(conv.weight.dtype)  # [4 O, C, 2, 2]
-        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
+        self.register_buffer("weight", weight.contiguous(memory_format=memory_format))
         self.register_buffer("bias", conv.bias.detach().repeat(4))
 
     def forward(self, x: Tensor) -> Tensor:
