@@ -74,11 +74,11 @@ def test_noise_does_not_depend_on_how_it_is_asked_for():
 
 
 def test_noise_is_standard_normal_in_every_frame_and_smooth():
-    noise = SmoothNoise(torch.Generator().manual_seed(0), width=4000).next(26)
+    noise = SmoothNoise(torch.Generator().manual_seed(0), width=4000, temperature=1.0).next(26)
     assert noise.std(dim=1).sub(1).abs().max() < 0.05 and noise.mean(dim=1).abs().max() < 0.07
     neighbours = (noise[1:] - noise[:-1]).square().mean().sqrt()
     assert neighbours < 0.1  # independent frames would give 1.41
-    free = SmoothNoise(torch.Generator().manual_seed(0), width=4000, period=1).next(10)
+    free = SmoothNoise(torch.Generator().manual_seed(0), width=4000, period=1, temperature=1.0).next(10)
     assert (free[1:] - free[:-1]).square().mean().sqrt() > 1.3
 
 

@@ -12,7 +12,7 @@ from ..errors import InputError
 
 def corpus(
     folder: Annotated[Path, typer.Argument(help="Where the corpus is written.")] = Path("corpus"),
-    minutes: Annotated[float, typer.Option(help="Minutes of speech to make.")] = 300.0,
+    minutes: Annotated[float, typer.Option(help="Minutes of speech to make.")] = 170.0,
     seed: Annotated[int, typer.Option(help="Same seed, same corpus.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
 ) -> None:

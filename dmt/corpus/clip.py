@@ -58,13 +58,14 @@ def make_clip(
 ) -> Clip:
     """A clip drawn by `rng`: the same generator state always gives the same clip.
 
-    clean: a good recording, without room, noise, channel or clipping. babble: [S] other people's speech to mix in
+    clean: espeak-ng's voice as it is, well recorded: nothing is done to the voice, no room, noise, channel or
+    clipping. babble: [S] other people's speech to mix in
     at times.
     """
     emotion = int(rng.integers(len(emotions())))
     style = make_style(emotion, rng)
     language = int(rng.choice(len(LANGUAGES), p=SHARES))
-    wave, parts = _speak(LANGUAGES[language], rng, validation)
+    wave, parts = _speak(LANGUAGES[language], rng, validation, clean)
     lips = lip_curves(parts, CLIP_FRAMES, vigour=style.vigour, lead=LEAD)
     face = coefficients(lips, style, rng)
     wave = wave * (0.7 / (np.abs(wave).max() + 1e-9)) if clean else augment.record(wave, rng, babble)
@@ -84,10 +85,10 @@ def make_clip(
     )
 
 
-def _speak(language: str, rng: np.random.Generator, validation: bool) -> tuple[np.ndarray, list[Segment]]:
+def _speak(language: str, rng: np.random.Generator, validation: bool, clean: bool) -> tuple[np.ndarray, list[Segment]]:
     """Sentences with silences before, between and after, [S] at 16 kHz, and their segments."""
     voice = f"{language}+{rng.choice(VALIDATION_VOICES if validation else TRAIN_VOICES)}"
-    tract = float(np.exp(rng.uniform(np.log(0.82), np.log(1.2))))
+    tract = 1.0 if clean else float(np.exp(rng.uniform(np.log(0.82), np.log(1.2))))
     rate = int(np.clip(rng.normal(165, 32), 95, 290) * tract)
     settings = {"rate": rate, "pitch": int(rng.integers(5, 95)), "pitch_range": int(rng.integers(10, 95))}
     samples = CLIP_FRAMES * SAMPLES_PER_FRAME
@@ -101,9 +102,9 @@ def _speak(language: str, rng: np.random.Generator, validation: bool) -> tuple[n
         spoken = espeak.say(sentence(language, rng), voice, **settings)
         sound, timed = _resized(spoken, tract)
         sound, timed = sound[: max(0, int((end - at) * SAMPLE_RATE))], [p for p in timed if p.start + at < end]
-        if rng.random() < 0.85 and len(sound) > SAMPLE_RATE // 4:
+        if not clean and rng.random() < 0.85 and len(sound) > SAMPLE_RATE // 4:
             sound = augment.change_voice(sound, _voicing(timed, len(sound)), rng)
-        if rng.random() < 0.7:
+        if not clean and rng.random() < 0.7:
             edges = np.array([(p.start, min(p.end, len(sound) / SAMPLE_RATE)) for p in timed]).reshape(-1, 2)
             sound = augment.rebalance(sound, *(edges.T * SAMPLE_RATE).astype(int), rng)
         first = int(at * SAMPLE_RATE)

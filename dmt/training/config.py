@@ -30,7 +30,7 @@ class LossConfig:
     width: float = 0.5
     upper: float = 0.3
     velocity: float = 0.3
-    closure: float = 2.0
+    closure: float = 5.0
     """How much more an opening error counts where the lips should be closed."""
 
 
