@@ -1,10 +1,11 @@
 """Dynamic thresholds as the model uses them: equations, state, buckets, and the feed-forward around them."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import nn
 
 from dmt.config import SparsityConfig
@@ -137,7 +138,17 @@ def _rank(rank: int, folder: str) -> None:
 
 
 def test_ranks_share_one_average(tmp_path):
-    mp.start_processes(_rank, (str(tmp_path),), nprocs=2, start_method="fork")
+    # Fresh interpreters: a fork would inherit a pool of threads that no longer run.
+    ranks = [subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path)]) for rank in range(2)]
+    try:
+        assert [process.wait(timeout=240) for process in ranks] == [0, 0]
+    finally:
+        for process in ranks:
+            process.kill()
     states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     assert torch.equal(states[0], states[1])
     assert math.isclose(float(states[0][0, 0]), (3 * 1 + 4 * 2) / 7, rel_tol=1e-6)
+
+
+if __name__ == "__main__":
+    _rank(int(sys.argv[1]), sys.argv[2])
