@@ -1,11 +1,12 @@
 """Properties of threshold_ema and of packed masks over shapes, strides, dtypes and sparsity."""
 
+import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,8 +113,18 @@ def test_two_ranks_share_one_average():
         bits = threshold_ema(x * (step + 1), torch.tensor(0.0), whole).bits
     with tempfile.TemporaryDirectory() as folder:
         torch.save(x, Path(folder) / "x.pt")
-        mp.spawn(_rank, args=(folder,), nprocs=2)
+        # Fresh interpreters that run this file: the folder of the tests is no package that they could import.
+        processes = [subprocess.Popen([sys.executable, __file__, str(rank), folder]) for rank in range(2)]
+        try:
+            assert [process.wait(timeout=240) for process in processes] == [0, 0]
+        finally:
+            for process in processes:
+                process.kill()
         ranks = [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(2)]
     assert torch.equal(ranks[0]["state"], ranks[1]["state"])
     torch.testing.assert_close(ranks[0]["state"], whole, rtol=1e-7, atol=0)
     assert torch.equal(torch.stack([r["bits"] for r in ranks]), bits)
+
+
+if __name__ == "__main__":
+    _rank(int(sys.argv[1]), sys.argv[2])
