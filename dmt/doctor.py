@@ -115,17 +115,17 @@ def _gpu() -> Iterator[Check]:
 
 
 def _landmarks() -> Iterator[Check]:
-    if importlib.util.find_spec("mediapipe") is None:
-        found = "mediapipe is not installed; a face box and the mean face stand in for landmarks"
-        yield Check("landmarks", found, "warning", "pip install 'dreamtalk-dmt[face]'")
+    from .face.landmarks import why_no_mesh
+
+    missing = why_no_mesh()
+    if missing is None:
+        yield Check("landmarks", f"mediapipe {importlib.metadata.version('mediapipe')}")
         return
-    try:
-        importlib.import_module("cv2")
-    except ImportError as error:
-        mend = "pip install --force-reinstall --no-deps opencv-python-headless==4.11.0.86"
-        yield Check("landmarks", f"mediapipe cannot load OpenCV: {error}", "warning", mend)
-        return
-    yield Check("landmarks", f"mediapipe {importlib.metadata.version('mediapipe')}")
+    found = f"MediaPipe {missing}; a face box and the mean face stand in for it"
+    # OpenCV's ordinary build wants a desktop's libraries, the headless one does not
+    headless = "pip install --force-reinstall --no-deps opencv-python-headless==4.11.0.86"
+    mend = headless if "cannot be loaded" in missing else "pip install 'mediapipe>=0.10.14,<0.10.30'"
+    yield Check("landmarks", found, "warning", mend)
 
 
 def _encoders() -> Iterator[Check]:

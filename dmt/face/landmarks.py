@@ -45,7 +45,7 @@ def load_portrait(path: str | Path, *, landmarks: str | Path | None = None, size
 
 def find_landmarks(image: np.ndarray, name: str = "the picture") -> tuple[np.ndarray, tuple[str, ...]]:
     """Landmarks [478, 3] of the largest face in uint8 RGB [H, W, 3], and notes; InputError if there is none."""
-    missing = _why_no_mesh()
+    missing = why_no_mesh()
     with_mesh = missing is None
     faces = _mesh(image) if with_mesh else []
     boxes: list[np.ndarray] = [] if faces else face_boxes(image)
@@ -115,12 +115,14 @@ def _with_depth(points: np.ndarray) -> np.ndarray:
     return np.column_stack([points, scale * neutral[:, 2]]).astype(np.float32)
 
 
-def _why_no_mesh() -> str | None:
+def why_no_mesh() -> str | None:
     """None where MediaPipe can look for faces, else what is missing, to follow its name in a sentence."""
     if find_spec("mediapipe") is None:
         return "is not installed (extra `face`)"
-    import mediapipe
-
+    try:
+        import mediapipe
+    except ImportError as error:  # as its OpenCV does where a system library (libGL) is missing
+        return f"cannot be loaded ({error})"
     if not hasattr(mediapipe, "solutions"):
         return f"{mediapipe.__version__} has no face mesh of its own (versions under 0.10.30 have; extra `face`)"
     return None

@@ -142,7 +142,15 @@ def test_a_mediapipe_without_a_mesh_is_said(monkeypatch):
     hollow.__version__ = "0.10.31"
     monkeypatch.setitem(sys.modules, "mediapipe", hollow)
     monkeypatch.setattr(module, "find_spec", lambda name: object())
-    assert "0.10.31 has no face mesh" in module._why_no_mesh()
+    assert "0.10.31 has no face mesh" in module.why_no_mesh()
+
+
+def test_a_mediapipe_that_cannot_be_loaded_is_said(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "mediapipe", None)  # what makes `import` raise ImportError
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    assert "cannot be loaded" in module.why_no_mesh()
 
 
 @needs_samples
