@@ -28,7 +28,7 @@ demo: $(VENV)/.demo
 
 # The suite runs against the installed package, and insists that the compiled operators are what ran.
 test: $(VENV)/.test
-	DMT_EXPECT_COMPILED=1 "$(BIN)/pytest" tests $(PYTEST_ARGS)
+	DMT_EXPECT_COMPILED=1 DMT_EXPECT=cpu "$(BIN)/pytest" tests $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
 	"$(BIN)/ruff" check .

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..corpus import Corpus
 from ..face.basis import LandmarkBasis
-from ..model import MotionModel, windows
+from ..model import MotionModel
 from ..rates import COEFFICIENTS, ROWS_PER_FRAME, STYLE_FRAMES, WINDOW
 from ..types import StyleClip
 from .config import LossConfig, StageConfig
@@ -108,6 +108,3 @@ def statistics(corpus: Corpus) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation [64] of the corpus's coefficients."""
     flat = torch.from_numpy(corpus.coefficients.reshape(-1, COEFFICIENTS).astype(np.float32))
     return flat.mean(0), flat.std(0).clamp(min=1e-3)
-
-
-__all__ = ["DenoiserStage", "statistics", "windows"]
