@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .atomic import atomic
 from .config import ModelConfig, from_dict, to_dict
 from .errors import InputError
 from .features import SpeechEncoder
@@ -31,7 +30,6 @@ def save_model(path: str | Path, model: MotionModel, record: dict[str, Any], *, 
     Weights of a pretrained speech encoder are not stored: `config.speech.pretrained` names them.
     Raises InputError where the folder is missing or not writable.
     """
-    path = Path(path)
     matrices = {name for name, p in model.named_parameters() if p.dim() > 1} if half else set()
     tensors = {
         name: value.detach().to("cpu", torch.float16 if name in matrices else value.dtype).contiguous()
@@ -43,19 +41,8 @@ def save_model(path: str | Path, model: MotionModel, record: dict[str, Any], *, 
         "config": json.dumps(to_dict(model.config)),
         "record": json.dumps(record),
     }
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist; create it first")
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose a folder you may write to") from None
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with atomic(path) as part:
+        save_file(tensors, part, metadata)
 
 
 def load_model(
@@ -140,10 +127,3 @@ def _check(path: str | Path, expected: dict[str, Tensor], found: dict[str, Tenso
 def _some(names: set[str], shown: int = 4) -> str:
     listed = ", ".join(sorted(names)[:shown])
     return listed if len(names) <= shown else f"{listed} and {len(names) - shown} more"
-
-
-def _umask() -> int:
-    """The process's file creation mask (which can only be read by setting it)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

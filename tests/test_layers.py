@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = {"features", "fusion", "sparsity", "denoiser", "decoder", "diffusion", "face", "renderer"}
-FOUNDATION = {"config", "types", "rates", "errors"}
+FOUNDATION = {"config", "types", "rates", "errors", "atomic"}
 BETWEEN = {"model", "checkpoint"}
 """Where the rooms meet, and how the meeting is saved."""
 PIPELINE = {"pipeline", "driving", "scene", "progress"}

@@ -6,13 +6,13 @@ python -m dmt.corpus.demo_speech -o demo.flac
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from scipy.signal import butter, fftconvolve, sosfilt
 
+from ..atomic import atomic
 from .espeak import Espeak
 
 LINES = (
@@ -72,9 +72,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("demo.flac"))
     output = parser.parse_args().output
     wave, rate = speech()
-    part = output.with_name(output.name + ".part")
-    soundfile.write(part, wave, rate, format="FLAC", subtype="PCM_16")
-    os.replace(part, output)
+    with atomic(output) as part:
+        soundfile.write(part, wave, rate, format="FLAC", subtype="PCM_16")
     print(f"{output}: {len(wave) / rate:.2f} s at {rate} Hz")
 
 

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..atomic import atomic
 from ..errors import InputError
 from .checkpoint import read_state
 from .denoiser import export_denoiser, load_denoiser
-from .files import atomic
 from .renderer import load_renderer
 
 PICKLES = (".pth", ".pt")

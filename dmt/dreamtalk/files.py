@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import os
-import secrets
 import wave
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..atomic import atomic
 from ..errors import InputError
 from ..rates import COEFFICIENTS, POSE, SAMPLE_RATE
-
-
-@contextmanager
-def atomic(target: Path) -> Iterator[Path]:
-    """A name beside `target` to write to; renamed into place on success, removed otherwise."""
-    part = target.with_name(f".{target.stem[:64]}-{secrets.token_hex(4)}{target.suffix}")
-    try:
-        yield part
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def prepare_folder(folder: Path) -> Path:

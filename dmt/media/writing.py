@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic import atomic
 from ..errors import InputError
 from ..rates import FRAME_RATE, SAMPLE_RATE
 from .reading import AAC_RATES, LAYOUTS
@@ -28,17 +28,13 @@ def check_output(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.suffix.lower() != ".mp4":
         raise InputError(f"the output must be named *.mp4, got {target.name!r}")
-    if target.is_dir():
-        raise InputError(f"the output {target} is a folder; name a file in it")
-    if not target.parent.is_dir():
-        raise InputError(f"the output folder {target.parent} does not exist; create it first")
-    probe = _beside(target)
-    try:
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"the output folder {target.parent} is not writable ({error.strerror})") from None
+    with suppress(_Probed), atomic(target):
+        raise _Probed
     return target
+
+
+class _Probed(Exception):
+    """Leaves `atomic` without a rename."""
 
 
 def encoders() -> dict[str, bool]:
@@ -51,11 +47,6 @@ def encoders() -> dict[str, bool]:
             return False
 
     return {name: present(name) for name in ("libx264", "aac")}
-
-
-def _beside(target: Path) -> Path:
-    """A name in the same folder (so that a rename is atomic) that no other run uses."""
-    return target.with_name(f".{target.stem[:64]}-{secrets.token_hex(4)}.part")
 
 
 class VideoWriter:
@@ -83,15 +74,14 @@ class VideoWriter:
         self.frames = 0
         self._finished = False
         self._samples = 0
-        self._part = _beside(self.path)
-        self._container = av.open(os.fspath(self._part), "w", format="mp4", options={"movflags": "faststart"})
-        try:
+        with ExitStack() as opening:  # whatever is open is closed and removed if the next step fails
+            part = opening.enter_context(atomic(self.path))
+            self._container = av.open(os.fspath(part), "w", format="mp4", options={"movflags": "faststart"})
+            opening.callback(self._close)
             self._container.metadata["comment"] = PROVENANCE
             self._video = self._video_stream(fps)
             self._audio = None if audio_rate is None else self._audio_stream(audio_rate, audio_channels)
-        except BaseException:
-            self._discard()
-            raise
+            self._open = opening.pop_all()
 
     def _video_stream(self, fps: int) -> Any:
         options = {"crf": "18", "preset": "veryfast", "profile": "high"}
@@ -145,14 +135,10 @@ class VideoWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if kind is not None:
-            self._discard()
+            self._open.__exit__(kind, error, trace)
             return
-        try:
+        with self._open:
             self.finish()
-            os.replace(self._part, self.path)
-        except BaseException:
-            self._discard()
-            raise
 
     def finish(self) -> None:
         """Flush the encoders and close the file, still under its temporary name. Called on leaving if not before."""
@@ -163,8 +149,7 @@ class VideoWriter:
             self._container.mux(stream.encode(None))
         self._container.close()
 
-    def _discard(self) -> None:
+    def _close(self) -> None:
+        """Close the file, finished or given up."""
         with suppress(av.FFmpegError, OSError):
             self._container.close()
-        with suppress(FileNotFoundError):
-            self._part.unlink()

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ..atomic import atomic
 from .render import Look, Picture, render
 
 
 def save(picture: Picture, path: Path) -> Path:
     """Write `path` (PNG) and `<stem>_landmarks.npz` beside it, each by rename; returns the latter's path."""
     landmarks = path.with_name(path.stem + "_landmarks.npz")
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        Image.fromarray(picture.image).save(file, format="PNG", optimize=True)
-    os.replace(part, path)
-    part = landmarks.with_name(landmarks.name + ".part")
-    with part.open("wb") as file:
+    with atomic(path) as part:
+        Image.fromarray(picture.image).save(part, format="PNG", optimize=True)
+    with atomic(landmarks) as part, part.open("wb") as file:
         np.savez(file, landmarks=picture.landmarks)
-    os.replace(part, landmarks)
     return landmarks
 
 

@@ -43,7 +43,7 @@ class WarpRenderer:
         self.height, self.width = portrait.image.shape[:2]
         basis = LandmarkBasis.load()
         self.anatomy = Anatomy.of(torch.as_tensor(portrait.landmarks).float().cpu(), basis, neutral_mean())
-        picture = torch.from_numpy(np.ascontiguousarray(portrait.image)).permute(2, 0, 1).float() / 255
+        picture = torch.from_numpy(np.array(portrait.image)).permute(2, 0, 1).float() / 255
         self._image = picture.to(self.device)
         self._driver = Driver(self.anatomy, basis, self.device)
         self._sheets = Sheets(self.anatomy, basis, self.height, self.width, self.device)
