@@ -23,11 +23,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Alternatives, machine
 from PIL import Image
 from temporal_reuse import SAMPLE, stand_in
 from torch.utils.flop_counter import FlopCounterMode
 
+from dmt.bench.machine import conditions as machine
+from dmt.bench.timing import Alternatives
 from dmt.dreamtalk import DreamTalkDenoiser
 from dmt.renderer.flow import motion_windows
 from dmt.renderer.flow_blocks import ResidualBlock

@@ -1,80 +1,74 @@
-"""How this project times things: alternatives in turn, in one process, medians of rounds, output checked first."""
+"""Options, shapes and the `record` fixture of `pytest benchmarks/`. What is measured, and how, is in `dmt.bench`."""
 
 from __future__ import annotations
 
-import platform
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 import pytest
 import torch
 
-Alternatives = Mapping[str, Callable[[], object]]
+from dmt.bench import machine, timing
+from dmt.bench.case import Case, Row, measure
+from dmt.bench.kernels import QUICK, SHAPES
 
 
-def interleaved(alternatives: Alternatives, rounds: int = 5) -> dict[str, list[float]]:
-    """Seconds of each alternative in every round; one warm-up, then all of them in turn."""
-    times: dict[str, list[float]] = {name: [] for name in alternatives}
-    for number in range(rounds + 1):
-        for name, run in alternatives.items():
-            start = time.perf_counter()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if number:
-                times[name].append(time.perf_counter() - start)
-    return times
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="every shape and share of zeros; some ten minutes")
+    parser.addoption("--threads", type=int, default=1, help="threads of torch (default 1)")
 
 
-def machine() -> dict[str, object]:
-    """What a figure is worth nothing without."""
-    processor = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as info:
-            processor = next(line.split(":")[1].strip() for line in info if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return {
-        "processor": processor,
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    full = metafunc.config.getoption("--full")
+    if "shape" in metafunc.fixturenames:
+        shapes = SHAPES if full else QUICK
+        metafunc.parametrize("shape", shapes, ids=[f"{rows}x{width}" for rows, width in shapes])
+    if "zeros" in metafunc.fixturenames:
+        metafunc.parametrize("zeros", (0.0, 0.3, 0.5, 0.7, 0.9, 0.95) if full else (0.5, 0.9))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def settings(request: pytest.FixtureRequest) -> None:
+    timing.keep_freed_memory()
+    torch.set_num_threads(request.config.getoption("--threads"))
 
 
 @pytest.fixture
-def one_thread():
-    """Run with a single thread, and give the others back."""
+def record(benchmark, request: pytest.FixtureRequest):
+    """record(case): check the outputs, time all candidates in turn, print them, keep the row in pytest-benchmark's
+    JSON, whose own figure is that of the first candidate of ours."""
+
+    def run(case: Case) -> Row:
+        row = measure(case)
+        print(f"\n{request.node.name}")
+        for name, t in row.times.items():
+            print(f"  {name:<28}{t.p50:12.1f} us  (p20 {t.p20:.1f}, p80 {t.p80:.1f}; {t.rounds} rounds)")
+        benchmark.extra_info.update(asdict(row), conditions=machine.conditions())
+        benchmark.pedantic(next(c.run for c in case.candidates if c.role == "ours"), rounds=3, iterations=1)
+        return row
+
+    return run
+
+
+@pytest.fixture
+def compare(benchmark, request: pytest.FixtureRequest):
+    """compare({name: function}, **facts): the same for whole stages, the first of which is the baseline."""
+
+    def run(alternatives: timing.Alternatives, rounds: int = 5, **facts: object) -> None:
+        times = timing.compare(alternatives, 0)
+        baseline = next(iter(times.values())).p50
+        print(f"\n{request.node.name}  " + "  ".join(f"{k}={v}" for k, v in facts.items()))
+        for name, t in times.items():
+            print(f"  {name:<28}{t.p50 / 1e3:10.3f} ms  {baseline / t.p50:6.2f}x")
+        benchmark.extra_info.update(times={n: asdict(t) for n, t in times.items()}, **facts)
+        benchmark.pedantic(list(alternatives.values())[-1], rounds=1, iterations=1)
+
+    return run
+
+
+@pytest.fixture
+def one_thread() -> None:
+    """Whatever --threads says."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def compare(benchmark, request):
-    """compare({name: function}, rounds): time in turn, print a table against the first, keep it in the JSON.
-
-    The first alternative is the baseline, the last is what pytest-benchmark records.
-    """
-
-    def run(alternatives: Alternatives, rounds: int = 5, **facts: object) -> dict[str, float]:
-        times = interleaved(alternatives, rounds)
-        medians = {name: statistics.median(t) for name, t in times.items()}
-        baseline = next(iter(medians.values()))
-        print(f"\n{request.node.name}  " + "  ".join(f"{k}={v}" for k, v in facts.items()))
-        for name, t in times.items():
-            t = sorted(t)
-            low, high = t[int(0.2 * (len(t) - 1))], t[round(0.8 * (len(t) - 1))]
-            print(
-                f"  {name:<28}{medians[name] * 1e3:10.3f} ms  (p20 {low * 1e3:.3f}, p80 {high * 1e3:.3f})"
-                f"  {baseline / medians[name]:6.2f}x"
-            )
-        benchmark.extra_info.update({"medians": medians, "machine": machine(), **facts})
-        benchmark.pedantic(list(alternatives.values())[-1], rounds=1, iterations=1)
-        return medians
-
-    return run

@@ -34,10 +34,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/dreamtalk"))
-from conftest import machine
 from golden import golden_weight
 
 from dmt import media
+from dmt.bench.machine import conditions as machine
 from dmt.renderer.flow import FlowRenderer, Rendered, deformation, motion_windows, warp
 from dmt.renderer.flow_fast import FastFlowRenderer
 from dmt.renderer.flow_frames import as_network_input, as_picture
