@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from dmt_kernels import Masked, ema_state, masked_linear, threshold_ema
+from dmt_kernels import Masked, advance, ema_state, masked_linear, sparse_linear, threshold_ema
+from dmt_kernels.ops.threshold_ema.reference import next_state
 
 from ..config import SparsityConfig
 from ..errors import InputError
+from .guard import LevelGuard
+from .shared import shared_information
 
 
 class DynamicThreshold(nn.Module):
@@ -23,7 +28,8 @@ class DynamicThreshold(nn.Module):
 
     Buffer `state`: [time_buckets, 4] float32, each row as `dmt_kernels.ema_state` defines it.
     After each pass `kept` holds the share of live elements and, in training,
-    `information` eq. 10 with its graph.
+    `information` eq. 10 with its graph. `group` and `guard` belong to a run, not to the model:
+    see `share_averages` and `guard_averages`.
     """
 
     def __init__(self, config: SparsityConfig, width: int, *, time_steps: int = 1000) -> None:
@@ -37,38 +43,60 @@ class DynamicThreshold(nn.Module):
         self.theta = nn.Parameter(torch.full((width,) if config.per_feature else (), logit))
         self.register_buffer("state", torch.stack([ema_state() for _ in range(self.buckets)]))
         self.group: ProcessGroup | None = None
+        self.guard: LevelGuard | None = None
         self.kept: Tensor | None = None
         self.information: Tensor | None = None
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
         """x [N, ..., D] with its weak elements zeroed; t: [N] diffusion times 1..T, needed only for time buckets."""
-        return self._per_bucket(x, t, lambda part, state: self._mask(part, state))
+        return self._per_bucket(x, t, self._mask)
 
     def linear(self, x: Tensor, layer: nn.Linear, t: Tensor | None = None) -> Tensor:
         """layer(forward(x, t)) as one operation that may skip the zeros; x [N, ..., D]."""
-        return self._per_bucket(x, t, lambda part, state: self._linear(part, state, layer))
+        return self._per_bucket(x, t, lambda part, bucket: self._linear(part, bucket, layer))
 
-    def _mask(self, x: Tensor, state: Tensor) -> tuple[Tensor, Masked]:
-        masked = threshold_ema(x, self.theta, state, alpha=self.alpha, update=self.training, information=self.training)
+    def _mask(self, x: Tensor, bucket: int) -> tuple[Tensor, Masked]:
+        if self.training and self.group is not None:
+            return self._shared_mask(x, bucket)
+        masked = threshold_ema(x, self.theta, self.state[bucket], **self._settings(x, bucket))
         return masked.values, masked
 
-    def _linear(self, x: Tensor, state: Tensor, layer: nn.Linear) -> tuple[Tensor, Masked]:
-        return masked_linear(
-            x,
-            self.theta,
-            state,
-            layer.weight,
-            layer.bias,
-            alpha=self.alpha,
-            update=self.training,
-            information=self.training,
-            group=self.group,
-        )
+    def _linear(self, x: Tensor, bucket: int, layer: nn.Linear) -> tuple[Tensor, Masked]:
+        if self.training and self.group is not None:
+            if torch.is_autocast_enabled(x.device.type):  # before the threshold, as `masked_linear` does
+                x = x.to(torch.get_autocast_dtype(x.device.type))
+            values, masked = self._shared_mask(x, bucket)
+            return sparse_linear(values, masked.bits, layer.weight, layer.bias), masked
+        return masked_linear(x, self.theta, self.state[bucket], layer.weight, layer.bias, **self._settings(x, bucket))
 
-    def _per_bucket(self, x: Tensor, t: Tensor | None, apply) -> Tensor:
-        """`apply(rows of one bucket, its EMA state)`, put together in the order of x."""
+    def _shared_mask(self, x: Tensor, bucket: int) -> tuple[Tensor, Masked]:
+        """The same with eq. 6 and eq. 10 over the batches of all ranks."""
+        self._absorb(x, bucket)
+        masked = threshold_ema(x, self.theta, self.state[bucket], alpha=self.alpha, update=False)
+        return masked.values, masked._replace(information=shared_information(masked.values, x, self.group))
+
+    def _settings(self, x: Tensor, bucket: int) -> dict[str, Any]:
+        """What the operators are told; mu has moved already where a guard has a say in it."""
+        if not self.training:
+            return {"alpha": self.alpha, "update": False, "information": False}
+        if self.guard is not None:
+            self._absorb(x, bucket)
+        return {"alpha": self.alpha, "update": self.guard is None, "information": True}
+
+    @torch.no_grad()
+    def _absorb(self, x: Tensor, bucket: int) -> None:
+        """Eq. 6, of all ranks and unless the guard objects."""
+        sums = torch.ops.dmt_kernels.abs_sums(x.detach())
+        if self.group is not None:
+            torch.distributed.all_reduce(sums, group=self.group)
+        if self.guard is not None:
+            sums = self.guard.judge(sums, bucket)
+        self.state[bucket].copy_(next_state(self.state[bucket], sums, self.alpha))
+
+    def _per_bucket(self, x: Tensor, t: Tensor | None, apply: Callable[[Tensor, int], tuple[Tensor, Masked]]) -> Tensor:
+        """`apply(rows of one bucket, its number)`, put together in the order of x."""
         if self.buckets == 1:
-            out, masked = apply(x, self.state[0])
+            out, masked = apply(x, 0)
             self.kept, self.information = masked.live.detach(), masked.information
             return out
         if t is None:
@@ -76,7 +104,7 @@ class DynamicThreshold(nn.Module):
         bucket = ((t.long() - 1).clamp(min=0) * self.buckets // self.time_steps).clamp(max=self.buckets - 1)
         present = bucket.unique().tolist()
         chosen = [torch.nonzero(bucket == b).flatten() for b in present]
-        results = [apply(x[rows], self.state[b]) for b, rows in zip(present, chosen, strict=True)]
+        results = [apply(x[rows], b) for b, rows in zip(present, chosen, strict=True)]
         shares = [rows.numel() / bucket.numel() for rows in chosen]
         self.kept = sum(m.live.detach() * s for (_, m), s in zip(results, shares, strict=True))
         if self.training:
@@ -120,17 +148,45 @@ class ThresholdedFeedForward(nn.Module):
         return self.input_threshold.linear(x, self.linear1, t)
 
 
-def share_averages(model: nn.Module, group: ProcessGroup | None) -> None:
-    """Let all ranks of `group` share the running means of every threshold of `model`; None: each its own.
+def sites(model: nn.Module) -> dict[str, DynamicThreshold]:
+    """Every threshold of `model` by its name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, DynamicThreshold)}
 
-    With time buckets every rank must then see the same buckets in each step, as each is one collective.
+
+def share_averages(model: nn.Module, group: ProcessGroup | None) -> None:
+    """Let all ranks of `group` share the running means (eq. 6) and the statistics of eq. 10; None: each its own.
+
+    A step of several ranks is then the step of one rank with the whole batch. Costs a few small collectives per
+    site and pass. With time buckets every rank must see the same buckets in each step, as each is one collective.
     """
-    for module in model.modules():
-        if isinstance(module, DynamicThreshold):
-            module.group = group
+    for site in sites(model).values():
+        site.group = group
+
+
+def guard_averages(model: nn.Module, limit: float | None) -> None:
+    """Keep abnormal batches out of every running mean: robust z-score above `limit`; None takes the guards away.
+
+    Raises InputError unless limit is positive.
+    """
+    if limit is not None and not limit > 0:
+        raise InputError(f"the z-score from which a batch is abnormal must be positive, got {limit}")
+    for site in sites(model).values():
+        device = site.state.device
+        site.guard = None if limit is None else LevelGuard(limit, site.buckets).to(device)
+
+
+def abnormal_batches(model: nn.Module) -> dict[str, int]:
+    """How many batches each guarded threshold has kept out so far, for those that kept out any; reads the device."""
+    counts = {name: int(site.guard.rejected.sum()) for name, site in sites(model).items() if site.guard is not None}
+    return {name: count for name, count in counts.items() if count}
+
+
+def begin_step(model: nn.Module) -> None:
+    """Begin an optimiser's step: of the passes that follow, mu of each site absorbs only the first."""
+    for site in sites(model).values():
+        advance(site.state)
 
 
 def kept_fractions(model: nn.Module) -> dict[str, float]:
     """Share of live elements at every threshold of `model` in its last pass, by the site's name."""
-    sites = {name: m for name, m in model.named_modules() if isinstance(m, DynamicThreshold)}
-    return {name: float(site.kept) for name, site in sites.items() if site.kept is not None}
+    return {name: float(site.kept) for name, site in sites(model).items() if site.kept is not None}
