@@ -20,11 +20,13 @@ class WrongOutput(AssertionError):
 @dataclass(frozen=True)
 class Work:
     """Of one call. nominal: FLOPs as if nothing were skipped, a product and a sum being two; executed: FLOPs that
-    live elements need; moved: bytes, each operand read once and each result written once."""
+    live elements need; moved: bytes, each operand read once and each result written once; None for a whole network."""
 
     nominal: int
     executed: int
-    moved: int
+    moved: int | None
+    copied: int | None = None
+    """Bytes that the candidate called limit moves."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ class Row:
     threads: int
     nominal_flop: int
     executed_flop: int
-    moved_bytes: int
+    moved_bytes: int | None
+    copied_bytes: int | None
     times: dict[str, Timing]
     roles: dict[str, str]
     peak_bytes: dict[str, int] = field(default_factory=dict)
@@ -101,15 +104,31 @@ class Row:
         return self.executed_flop / self.us("ours") / 1e3
 
     @property
-    def gbps(self) -> float:
+    def gbps(self) -> float | None:
         """10^9 bytes a second."""
-        return self.moved_bytes / self.us("ours") / 1e3
+        return None if self.moved_bytes is None else self.moved_bytes / self.us("ours") / 1e3
 
-    def to_json(self) -> dict[str, object]:
-        return asdict(self)
+    def share_of_peak(self, gflops: float | None) -> float | None:
+        """Of what the machine can do: bytes a second over those of a copy timed in turn with it, else FLOPs a second
+        over `gflops`, the best large product's."""
+        if self.copied_bytes and self.us("limit"):
+            return self.gbps / (self.copied_bytes / self.us("limit") / 1e3)
+        return self.gflops / gflops if gflops else None
+
+    def to_json(self, gflops: float | None = None) -> dict[str, object]:
+        """Fields, and what follows from them."""
+        derived = {
+            "best_dense": self.best("dense"),
+            "speedup": self.speedup,
+            "gflops": self.gflops,
+            "gbps": self.gbps,
+            "share_of_peak": self.share_of_peak(gflops),
+        }
+        return {**asdict(self), "derived": derived}
 
     @classmethod
     def from_json(cls, data: dict) -> Row:
+        data = {key: value for key, value in data.items() if key != "derived"}
         return cls(**{**data, "times": {name: Timing(**t) for name, t in data["times"].items()}})
 
 
@@ -145,6 +164,7 @@ def measure(case: Case, budget: float = 0.3) -> Row:
         case.work.nominal,
         case.work.executed,
         case.work.moved,
+        case.work.copied,
         times,
         roles,
     )

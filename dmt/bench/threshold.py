@@ -158,12 +158,11 @@ def work(rows: int, width: int, information: bool, leg: str) -> Work:
     words = rows * -(-width // 64)
     flop = (3 if leg == "forward" else 10) * n + (8 if information else 0) * n
     moved = 8 * n + 8 * words if leg == "forward" else 12 * n
-    return Work(flop, flop, moved)
+    return Work(flop, flop, moved, 8 * n)
 
 
 def forward_case(rows: int, width: int, zeros: float, *, information: bool = False, device: str = "cpu") -> Case:
     """values, mu (and eq. 10)."""
-    torch._dynamo.reset()  # no form goes on with its trace for an earlier shape
     x = values(rows, width, zeros, device)
     theta = torch.logit(torch.tensor(SHARE, device=device))
     mu = x.abs().double().mean().float()
@@ -183,7 +182,7 @@ def forward_case(rows: int, width: int, zeros: float, *, information: bool = Fal
     candidates += [_eager(x, theta, mu, information)]
     candidates += [_compiled(name, form, x, theta, mu) for name, form in forms.items()]
     candidates += [_copy(x)]
-    leg = "forward, with eq. 10" if information else "forward"
+    leg = "forward, eq. 10" if information else "forward"
     live = float(wanted.live)
     return Case(
         "threshold_ema",
@@ -228,7 +227,6 @@ def _copy(x: Tensor) -> Candidate:
 
 def backward_case(rows: int, width: int, zeros: float, *, information: bool = False, device: str = "cpu") -> Case:
     """Gradients to x and theta."""
-    torch._dynamo.reset()
     x = values(rows, width, zeros, device)
     theta = torch.logit(torch.tensor(SHARE, device=device))
     state = ema_state(device)
@@ -249,14 +247,15 @@ def backward_case(rows: int, width: int, zeros: float, *, information: bool = Fa
         _compiled(form.__name__, form, *operands),
         _copy(x),
     )
-    leg = "backward, with eq. 10" if information else "backward"
+    leg = "backward, eq. 10" if information else "backward"
     amount = work(rows, width, information, "backward")
     shape, live = (rows, width), float(done.live)
     return Case("threshold_ema", leg, shape, zeros, live, "float32", amount, candidates, expected, 1e-3, 5e-3, device)
 
 
 def cases(rows: int, width: int, zeros: float, device: str = "cpu") -> Iterator[Case]:
-    """Forward and backward, without eq. 10 and with it."""
+    """Forward and backward, without eq. 10 and with it. Call `torch._dynamo.reset()` before another shape: the
+    compiled forms are made for one."""
     for make in (forward_case, backward_case):
         for information in (False, True):
             yield make(rows, width, zeros, information=information, device=device)

@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import InputError
-from . import evaluate, generate, learn
+from . import bench, evaluate, generate, learn
 
 app = typer.Typer(
     name="dmt",
@@ -32,6 +32,7 @@ app.command("demo")(generate.demo)
 app.command("corpus")(learn.corpus)
 app.command("train")(learn.train)
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(bench.app, name="bench")
 
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]

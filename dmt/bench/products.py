@@ -1,0 +1,227 @@
+"""`sparse_linear` and `masked_linear` against dense products, axpy kernels and torch.sparse.
+
+Dense is the faster of PyTorch's product (F.linear, matmul; MKL or cuBLAS) and oneDNN's
+(`mkldnn._linear_pointwise`), for each of y, dX and dW, on x masked beforehand: it is given the mask for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dmt_kernels import ema_state, masked_linear, pack_mask
+from dmt_kernels.masked import MU, UPDATES
+from dmt_kernels.ops.masked_linear import reference as fused
+from dmt_kernels.ops.sparse_linear import reference
+
+from . import axpy, threshold
+from .case import Candidate, Case, Work
+
+LEGS = ("y", "dX", "dW")
+AUTO, SPARSE = 0, 2  # route numbers of the compiled operators
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+OPS = torch.ops.dmt_kernels
+
+
+@dataclass(frozen=True)
+class Operands:
+    """x [M, K] and x masked, bits of the mask, weight [N, K], bias [N], grad [M, N]; K = N."""
+
+    x: Tensor
+    masked: Tensor
+    bits: Tensor
+    weight: Tensor
+    bias: Tensor
+    grad: Tensor
+    live: float
+
+
+def operands(rows: int, width: int, zeros: float, dtype: str = "float32", device: str = "cpu") -> Operands:
+    """Drawn at random; each element is masked by itself with probability `zeros`."""
+    g = torch.Generator().manual_seed(0)
+    mask = torch.rand(rows, width, generator=g) >= zeros
+    x, weight = torch.randn(rows, width, generator=g), torch.randn(width, width, generator=g)
+    bias, grad = torch.randn(width, generator=g), torch.randn(rows, width, generator=g)
+    values = [t.to(DTYPES[dtype]).to(device) for t in (x, torch.where(mask, x, 0), weight, bias, grad)]
+    x, masked, weight, bias, grad = values
+    live = float(mask.double().mean())
+    return Operands(x, masked, pack_mask(mask).to(device), weight, bias, grad, live)
+
+
+def work(rows: int, width: int, live: float, leg: str, element: int = 4) -> Work:
+    """Of one product with K = N = width, `element` bytes a number."""
+    nominal = 2 * rows * width * width
+    bits = 8 * rows * -(-width // 64)
+    tall, square = rows * width * element, width * width * element
+    moved = bits + square + 2 * tall  # two operands of M rows and one of N, one of the three being the result
+    return Work(nominal, round(nominal * live), moved + (width * element if leg == "y" else 0))
+
+
+def onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    """left [M, K] @ right [N, K].T + bias."""
+    return torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
+
+
+def dense(p: Operands, leg: str) -> list[Candidate]:
+    """On x masked beforehand. dX is not masked afterwards, which costs a dense network nothing either."""
+    ways: dict[str, tuple[Callable, Callable]] = {
+        "y": (lambda: F.linear(p.masked, p.weight, p.bias), lambda: onednn(p.masked, p.weight, p.bias)),
+        "dX": (lambda: p.grad @ p.weight, lambda: onednn(p.grad, p.weight.t())),
+        "dW": (lambda: p.grad.t() @ p.masked, lambda: onednn(p.grad.t(), p.masked.t())),
+    }
+    masks = None if leg != "dX" else _masked_by(p)
+    found = [Candidate("torch", "dense", ways[leg][0], masks or _single)]
+    if p.x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        found.append(Candidate("onednn", "dense", ways[leg][1], masks or _single))
+    return found
+
+
+def _single(out: Tensor) -> tuple[Tensor, ...]:
+    return (out,)
+
+
+def _masked_by(p: Operands) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    return lambda out: (reference.masked(out, p.bits),)
+
+
+def ours(p: Operands, leg: str, route: int) -> Callable[[], Tensor]:
+    return {
+        "y": lambda: OPS.sparse_linear(p.x, p.bits, p.weight, p.bias, 0, route),
+        "dX": lambda: OPS.sparse_linear_grad_input(p.grad, p.bits, p.weight, 0, route),
+        "dW": lambda: OPS.sparse_linear_grad_weight(p.grad, p.x, p.bits, 0, route),
+    }[leg]
+
+
+def others(p: Operands, leg: str) -> list[Candidate]:
+    """Axpy kernels and torch.sparse, one CPU thread, float32."""
+    csr = axpy.Csr.of(p.masked, p.weight, p.bias, p.grad)
+    name = {"y": "y", "dX": "grad_input", "dW": "grad_weight"}[leg]
+    strided = lambda out: (out.to_dense() if out.layout == torch.sparse_csr else out,)  # noqa: E731
+    found = [
+        Candidate("torch.sparse", "other", getattr(csr, name), strided),
+        Candidate("torch.sparse, converted", "other", getattr(csr, f"{name}_converted"), strided),
+    ]
+    if (code := axpy.library()) is not None:
+        kernels = axpy.Axpy.of(code, p.masked, p.weight, p.bias, p.grad)
+        found.append(Candidate("axpy", "other", getattr(kernels, name)))
+    return found
+
+
+def expected(p: Operands, leg: str) -> Tensor:
+    return {
+        "y": lambda: reference.sparse_linear(p.x, p.bits, p.weight, p.bias),
+        "dX": lambda: reference.grad_input(p.grad, p.bits, p.weight),
+        "dW": lambda: reference.grad_weight(p.grad, p.x, p.bits),
+    }[leg]()
+
+
+def sparse_linear_cases(
+    rows: int, width: int, zeros: float, dtype: str = "float32", device: str = "cpu", *, elsewhere: bool = False
+) -> Iterator[Case]:
+    """y, dX and dW. elsewhere: against axpy kernels and torch.sparse too (one CPU thread, float32)."""
+    p = operands(rows, width, zeros, dtype, device)
+    for leg in LEGS:
+        candidates = [
+            Candidate("ours", "ours", ours(p, leg, SPARSE)),
+            Candidate("auto", "auto", ours(p, leg, AUTO)),
+            *dense(p, leg),
+            *(others(p, leg) if elsewhere else []),
+        ]
+        # bfloat16 results are rounded to 8 bits, and the sums behind them grow with the root of their length
+        rtol, atol = (1e-4, 2e-3) if dtype == "float32" else (2e-2, 0.05 * max(rows, width) ** 0.5)
+        yield Case(
+            "sparse_linear",
+            leg,
+            (rows, width),
+            zeros,
+            p.live,
+            dtype,
+            work(rows, width, p.live, leg, p.x.element_size()),
+            tuple(candidates),
+            (expected(p, leg),),
+            rtol,
+            atol,
+            device,
+        )
+
+
+def masked_linear_cases(rows: int, width: int, zeros: float, device: str = "cpu") -> Iterator[Case]:
+    """Threshold and product as one, forward, and backward through autograd (dX, dtheta, dW and the bias).
+
+    Dense is the product alone: a network that masks nothing. "eager threshold" is what a dense network pays for the
+    same function.
+    """
+    p = operands(rows, width, 0.0, device=device)
+    x = threshold.values(rows, width, zeros, device).requires_grad_()
+    weight, bias = p.weight.clone().requires_grad_(), p.bias.clone().requires_grad_()
+    theta = torch.logit(torch.tensor(threshold.SHARE, device=device)).requires_grad_()
+    state = ema_state(device)
+    state[MU], state[UPDATES] = x.detach().abs().double().mean().float(), 1
+    leaves = (x.detach(), theta.detach(), state.clone(), weight.detach(), bias.detach())
+    y, masked = fused.forward(*leaves, threshold.ALPHA, True, False)
+    live = float(masked.live)
+
+    def run(impl: str) -> Callable[[], Tensor]:
+        return lambda: masked_linear(x, theta, state, weight, bias, alpha=threshold.ALPHA, impl=impl)[0]
+
+    def without_graph(f: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        return torch.no_grad()(f)
+
+    mu = state[MU].clone()
+    first, second = _products(x, weight, bias)
+    forward = [
+        Candidate("ours", "ours", without_graph(run("sparse"))),
+        Candidate("auto", "auto", without_graph(run("auto"))),
+        *(Candidate(c.name, c.role, without_graph(c.run), None) for c in first),
+        Candidate("eager threshold", "eager", without_graph(lambda: _eager(x, theta, mu, weight, bias))),
+    ]
+    yield _masked_case("forward", forward, (y,), rows, width, zeros, live, 1, device)
+    wanted = fused.backward(p.grad, None, leaves[0], leaves[1], leaves[3], masked)
+    backward = [
+        Candidate("ours", "ours", _backward(run("sparse")(), (x, theta, weight, bias), p.grad)),
+        Candidate("auto", "auto", _backward(run("auto")(), (x, theta, weight, bias), p.grad)),
+        Candidate("torch", "dense", _backward(F.linear(x, weight, bias), (x, weight, bias), p.grad), None),
+        *second(p.grad),
+    ]
+    yield _masked_case("backward", backward, wanted, rows, width, zeros, live, 2, device)
+
+
+def _products(x: Tensor, weight: Tensor, bias: Tensor):
+    """The dense forward candidates, and a function of the gradient that gives oneDNN's backward ones."""
+    x, weight, bias = x.detach(), weight.detach(), bias.detach()
+    forward = [Candidate("torch", "dense", lambda: F.linear(x, weight, bias))]
+    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return forward, lambda grad: []
+    forward.append(Candidate("onednn", "dense", lambda: onednn(x, weight, bias)))
+
+    def backward(grad: Tensor) -> list[Candidate]:
+        def run() -> tuple[Tensor, ...]:
+            return onednn(grad, weight.t()), onednn(grad.t(), x.t()), grad.sum(0)
+
+        return [Candidate("onednn", "dense", run, None)]
+
+    return forward, backward
+
+
+def _eager(x: Tensor, theta: Tensor, mu: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.linear(threshold.eager(x, theta, mu)[0], weight, bias)
+
+
+def _backward(y: Tensor, leaves: tuple[Tensor, ...], grad: Tensor) -> Callable[[], tuple[Tensor, ...]]:
+    return lambda: torch.autograd.grad(y, leaves, grad, retain_graph=True)
+
+
+def _masked_case(leg, candidates, wanted, rows, width, zeros, live, products, device) -> Case:
+    """`products` of y, dX and dW besides the threshold's own passes."""
+    one, mask = work(rows, width, live, "y"), threshold.work(rows, width, False, leg)
+    amount = Work(products * one.nominal, products * one.executed + mask.executed, products * one.moved + mask.moved)
+    shape = (rows, width)
+    # theta's gradient is one sum over all elements, so its rounding is relative to them all
+    rtol, atol = (1e-4, 2e-3) if leg == "forward" else (2e-3, 1e-2 * (rows / 64) ** 0.5)
+    return Case(
+        "masked_linear", leg, shape, zeros, live, "float32", amount, tuple(candidates), wanted, rtol, atol, device
+    )
