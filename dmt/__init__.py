@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(checkpoint: str | os.PathLike[str] | None = None, device: str = "auto") -> Pipeline:
+def load(
+    checkpoint: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    *,
+    renderer: str | os.PathLike[str] | None = None,
+    wav2vec: str | None = None,
+) -> Pipeline:
     """A pipeline with its model loaded; see `dmt.pipeline.load`."""
     from .pipeline import load
 
-    return load(checkpoint, device)
+    return load(checkpoint, device, renderer=renderer, wav2vec=wav2vec)
 
 
 __all__ = ["__version__", "load"]

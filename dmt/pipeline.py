@@ -6,9 +6,10 @@ it, so memory does not grow with the length of the sound.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,29 @@ from numpy.typing import NDArray
 
 from . import media
 from .checkpoint import load_model
-from .driving import condition_rows, motion_pieces
+from .conventions import DREAMTALKS, OURS, Conventions
+from .dreamtalk import load_denoiser, load_renderer
+from .dreamtalk.checkpoint import is_foreign
+from .dreamtalk.motion import motion_model
+from .driving import motion_pieces, scene_rows
 from .errors import InputError
 from .model import MotionModel
 from .progress import Report, Stopwatch, peak_memory
 from .rates import FRAME_RATE, SAMPLE_RATE
+from .renderer.flow import FlowRenderer
+from .renderer.flow_frames import FlowFrames
 from .renderer.warp import WarpRenderer
 from .scene import FilePath, Options, Scene, asset, prepare
 from .types import Motion, as_device
 
 RENDER_BLOCK = 16
 """Frames rendered at once; also how often sound is interleaved with the picture."""
+
+LIVE_LATENCY = 0.5
+"""Seconds that the speech encoder may wait for further sound, where sound comes in blocks and nothing else is said."""
+
+Blocks = Iterable[NDArray[np.float32] | NDArray[np.int16]]
+"""Sound as it comes: [n] samples at 16 kHz, mono, any n; floats of full scale 1, or int16."""
 
 
 @dataclass(frozen=True)
@@ -49,36 +62,92 @@ class Result:
         return self.wall_seconds / self.seconds
 
 
-def load(checkpoint: FilePath | None = None, device: str = "auto") -> Pipeline:
-    """A pipeline with a trained model.
+def load(
+    checkpoint: FilePath | None = None,
+    device: str = "auto",
+    *,
+    renderer: FilePath | None = None,
+    wav2vec: str | None = None,
+) -> Pipeline:
+    """A pipeline with a trained model and, if one is given, DreamTalk's learned renderer; any mix of them works.
 
-    checkpoint: a .safetensors file of ours; None or "demo" for the bundled one. device: auto, cpu, cuda[:n].
-    Raises InputError: no such file, not a checkpoint, a preset without bundled weights, device not there.
+    checkpoint: a .safetensors file of ours, or DreamTalk's denoiser (`denoising_network.pth`, or converted);
+    None or "demo" for the bundled model. device: auto, cpu, cuda[:n]. renderer: DreamTalk's `renderer.pt`; None:
+    the warp renderer, which needs no weights. wav2vec: hub name or folder of the wav2vec 2.0 model, where the
+    checkpoint uses one that it does not hold (None: the one it names).
+    Raises InputError: no such file, not a checkpoint, a preset without bundled weights, wav2vec 2.0 not to be
+    had or not used, device not there.
     """
     where = as_device(device)
     if checkpoint is None or str(checkpoint) == "demo":
         checkpoint = asset("demo.safetensors")
     elif str(checkpoint) in ("dmt", "dreamtalk"):
         raise InputError(f"no weights are bundled for the preset {checkpoint}; give the path of a checkpoint file")
-    return Pipeline(load_model(checkpoint, device=str(where)), where)
+    learned = None if renderer is None else load_renderer(renderer)
+    if is_foreign(checkpoint):
+        return Pipeline(
+            motion_model(load_denoiser(checkpoint), wav2vec), where, renderer=learned, conventions=DREAMTALKS
+        )
+    model = load_model(checkpoint)
+    if wav2vec is not None:
+        _use_wav2vec(model, wav2vec)
+    return Pipeline(model, where, renderer=learned)
+
+
+def _use_wav2vec(model: MotionModel, wav2vec: str) -> None:
+    if model.config.speech.pretrained is None:
+        raise InputError(
+            f"this checkpoint holds its own speech encoder, so wav2vec {wav2vec!r} has no use; leave it out"
+        )
+    model.config = replace(model.config, speech=replace(model.config.speech, pretrained=wav2vec))
 
 
 class Pipeline:
-    """A model and a device; holds no state between calls."""
+    """A model, a renderer and a device; holds no state between calls.
 
-    def __init__(self, model: MotionModel, device: torch.device):
+    renderer: DreamTalk's learned one; None: the warp renderer. conventions: DREAMTALKS for DreamTalk's denoiser.
+    Pretrained speech features that the model uses are loaded here: InputError where they cannot be had.
+    """
+
+    def __init__(
+        self,
+        model: MotionModel,
+        device: torch.device,
+        *,
+        renderer: FlowRenderer | None = None,
+        conventions: Conventions = OURS,
+    ):
         self.model = model.to(device).eval()
         self.device = device
+        self.renderer = None if renderer is None else renderer.to(device).eval()
+        self.conventions = conventions
+        _ = self.model.features
 
-    def stream(self, audio: FilePath, image: FilePath | None = None, **options: object) -> Iterator[NDArray[np.uint8]]:
+    def stream(
+        self,
+        audio: FilePath | Blocks,
+        image: FilePath | None = None,
+        *,
+        latency: float | None = None,
+        **options: object,
+    ) -> Iterator[NDArray[np.uint8]]:
         """Frames uint8 [H, W, 3], 25 per second of sound, as they are made.
 
-        audio: any sound or video file; image: a picture with a face, None for the bundled
-        portrait; options: the fields of `Options`. All input is checked before this returns: InputError.
+        audio: any sound or video file, or blocks of samples as they come; image: a picture with a face, None for
+        the bundled portrait; options: the fields of `Options`.
+        latency: seconds that the speech encoder waits for further sound before it encodes what it has; a frame comes
+        at most that and 0.1 s after its sound (0.6 s under the learned renderer, which looks 13 frames ahead), the
+        time for computing not counted. The less, the less each word is heard in its context. None: LIVE_LATENCY for
+        blocks; for a file whatever gives the best features (up to a minute is heard before the first frame). With
+        the same latency a file and blocks of the same samples give the same frames.
+        All input but the blocks is checked before this returns: InputError.
         """
         clock = Stopwatch(self.device)
-        scene = self._scene(audio, image, Options(**options), clock)
-        return (frame for block in self._blocks(scene, clock) for frame in block)
+        file = isinstance(audio, str | os.PathLike)
+        latency = LIVE_LATENCY if latency is None and not file else latency
+        scene = self._scene(audio if file else None, image, Options(**options), clock, latency=latency)
+        blocks = self._blocks(scene, self._prepared(scene, clock), clock, sound=None if file else audio)
+        return (frame for block in blocks for frame in block)
 
     def generate(
         self,
@@ -116,19 +185,36 @@ class Pipeline:
             notes=scene.notes,
         )
 
-    def _scene(self, audio: FilePath, image: FilePath | None, options: Options, clock: Stopwatch) -> Scene:
+    def _scene(
+        self,
+        audio: FilePath | None,
+        image: FilePath | None,
+        options: Options,
+        clock: Stopwatch,
+        latency: float | None = None,
+    ) -> Scene:
         self.model.schedule.times(options.steps)  # says which numbers of steps there are
-        return prepare(audio, image, options, clock)
+        learned = self.renderer is not None
+        return prepare(audio, image, options, self.conventions, learned=learned, latency=latency, clock=clock)
+
+    def _prepared(self, scene: Scene, clock: Stopwatch) -> WarpRenderer | FlowFrames:
+        """The renderer with all that is computed once per portrait."""
+        with clock.stage("render"):
+            if self.renderer is None:
+                return WarpRenderer(scene.portrait, self.device)
+            options = scene.options
+            return FlowFrames(self.renderer, scene.picture, self.device, options.precision, options.reuse)
 
     def _write(self, scene: Scene, target: Path, clock: Stopwatch, report: Report | None) -> None:
-        height, width = scene.portrait.image.shape[:2]
+        height, width = scene.picture.shape[:2]
         sound, per_frame = scene.sound, scene.sound.rate // FRAME_RATE
         voice = clock.timed(
             "audio",
             media.audio_blocks(scene.audio, RENDER_BLOCK * per_frame, rate=sound.rate, channels=sound.channels),
         )
+        renderer = self._prepared(scene, clock)
         with media.VideoWriter(target, height, width, audio_rate=sound.rate, audio_channels=sound.channels) as writer:
-            for block in self._blocks(scene, clock, report):
+            for block in self._blocks(scene, renderer, clock, report):
                 heard = next(voice, None)
                 with clock.stage("encode"):
                     writer.write(block)
@@ -141,21 +227,32 @@ class Pipeline:
             with clock.stage("encode"):
                 writer.finish()
 
-    def _blocks(self, scene: Scene, clock: Stopwatch, report: Report | None = None) -> Iterator[NDArray[np.uint8]]:
-        """uint8 [<= RENDER_BLOCK, H, W, 3] until all frames of the sound are shown."""
+    def _blocks(
+        self,
+        scene: Scene,
+        renderer: WarpRenderer | FlowFrames,
+        clock: Stopwatch,
+        report: Report | None = None,
+        sound: Blocks | None = None,
+    ) -> Iterator[NDArray[np.uint8]]:
+        """uint8 [t, H, W, 3], t about RENDER_BLOCK, until all frames are shown.
+
+        sound: blocks as they come; None for the scene's file.
+        """
         report = report or (lambda stage, done, total: None)
-        sound = clock.timed("audio", media.audio_blocks(scene.audio, SAMPLE_RATE))
-        rows = clock.timed("features", condition_rows(self.model, scene, sound, report))
-        motion = clock.timed("motion", motion_pieces(self.model, rows, scene, self.device, report))
-        with clock.stage("render"):
-            renderer = WarpRenderer(scene.portrait, self.device)
+        heard = media.audio_blocks(scene.audio, SAMPLE_RATE) if sound is None else map(media.to_float, sound)
+        rows = clock.timed("features", scene_rows(self.model, scene, clock.timed("audio", heard), report))
+        motion = clock.timed("motion", motion_pieces(self.model, rows, scene, report))
         done = 0
-        for part in motion:
-            for start in range(0, len(part), RENDER_BLOCK):
-                some = slice(start, start + RENDER_BLOCK)
-                with clock.stage("render"), torch.inference_mode():
-                    piece = Motion(part.expression[some], part.pose[some], part.blink[some])
-                    block = renderer.render(piece).cpu().numpy()
-                done += len(block)
-                report("render", done, scene.frames)
-                yield block
+        for frames in clock.timed("render", renderer.stream(_render_blocks(motion))):
+            done += len(frames)
+            report("render", done, scene.frames or done)
+            yield frames.cpu().numpy()
+
+
+def _render_blocks(motions: Iterable[Motion]) -> Iterator[Motion]:
+    """The same motion in pieces of at most RENDER_BLOCK frames."""
+    for motion in motions:
+        for start in range(0, len(motion), RENDER_BLOCK):
+            some = slice(start, start + RENDER_BLOCK)
+            yield Motion(motion.expression[some], motion.pose[some], motion.blink[some])

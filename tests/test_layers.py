@@ -14,7 +14,7 @@ ROOMS = {"features", "fusion", "sparsity", "denoiser", "decoder", "diffusion", "
 FOUNDATION = {"config", "types", "rates", "errors", "atomic"}
 BETWEEN = {"model", "checkpoint"}
 """Where the rooms meet, and how the meeting is saved."""
-PIPELINE = {"pipeline", "driving", "scene", "progress"}
+PIPELINE = {"pipeline", "conventions", "driving", "scene", "progress"}
 """The recipe and its parts."""
 TOP = {"cli", "web", "doctor", "selftest"}
 

@@ -10,8 +10,9 @@ import soundfile
 import torch
 
 from dmt import driving, media, pipeline
+from dmt.conventions import DREAMTALKS, OURS
 from dmt.diffusion import SmoothNoise
-from dmt.driving import condition_rows, motion_pieces, portions
+from dmt.driving import motion_pieces, portions, scene_rows
 from dmt.errors import InputError
 from dmt.features import windows
 from dmt.pipeline import Pipeline
@@ -48,22 +49,44 @@ def long(folder, voice):
 
 def motion_of(tiny: Pipeline, audio, block: int = 16_000, **options):
     """Expression, pose and blink of a whole recording, read in blocks of `block` samples."""
-    scene = prepare(audio, None, Options(size=SIZE, **options))
-    rows = condition_rows(tiny.model, scene, media.audio_blocks(audio, block), quiet)
-    pieces = list(motion_pieces(tiny.model, rows, scene, CPU, quiet))
+    scene = prepare(audio, None, Options(size=SIZE, **options), OURS)
+    rows = scene_rows(tiny.model, scene, media.audio_blocks(audio, block), quiet)
+    pieces = list(motion_pieces(tiny.model, rows, scene, quiet))
     return tuple(torch.cat([getattr(piece, name) for piece in pieces]) for name in ("expression", "pose", "blink"))
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 63, 64, 65, 130, 200])
 @pytest.mark.parametrize("cut", [1, 7, 1000])
-def test_portions_show_every_frame_its_window(frames, cut):
+@pytest.mark.parametrize("least", [1, 64])
+def test_portions_show_every_frame_its_window(frames, cut, least):
     rows = torch.randn(1, 2 * frames + 1, 3)
     made, kept = [], []
-    for held, some in portions(rows.split(cut, dim=1), frames):
+    for held, some in portions(rows.split(cut, dim=1), least):
+        assert 1 <= len(some) <= driving.MOTION_BLOCK
         made.append(windows(held, some.start, len(some)))
         kept.append(held.shape[1])
     torch.testing.assert_close(torch.cat(made, dim=1), windows(rows, 0, frames), rtol=0, atol=0)
     assert max(kept) <= 2 * driving.MOTION_BLOCK + 2 * 11 + cut
+
+
+def test_a_frame_is_made_as_soon_as_its_rows_are_there():
+    came, made = 0, 0
+
+    def rows():
+        nonlocal came
+        for _ in range(40):
+            came += 3
+            yield torch.zeros(1, 3, 2)
+
+    for _, some in portions(rows(), 1):
+        assert made == 0 or 2 * (made + len(some) - 1) + 5 < came or came == 120
+        made += len(some)
+        assert made == 60 or made == (came - 4) // 2
+    assert made == 60
+
+
+def test_no_rows_make_no_frames():
+    assert list(portions([])) == [] and list(portions([torch.zeros(1, 1, 3)])) == []
 
 
 def test_noise_does_not_depend_on_how_it_is_asked_for():
@@ -80,6 +103,15 @@ def test_noise_is_standard_normal_in_every_frame_and_smooth():
     assert neighbours < 0.1  # independent frames would give 1.41
     free = SmoothNoise(torch.Generator().manual_seed(0), width=4000, period=1, temperature=1.0).next(10)
     assert (free[1:] - free[:-1]).square().mean().sqrt() > 1.3
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_dreamtalks_noise_is_torchs(seed):
+    source = DREAMTALKS.noise(seed)
+    pieces = torch.cat([source.next(n) for n in (1, 64, 3, 17)])
+    assert torch.equal(pieces, torch.randn(1, 85, 64, generator=torch.Generator().manual_seed(seed))[0])
+    torch.manual_seed(seed)
+    assert torch.equal(DREAMTALKS.noise(None).next(85), pieces)
 
 
 def test_blocks_do_not_change_the_motion(tiny, long, monkeypatch):

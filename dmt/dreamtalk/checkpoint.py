@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -17,6 +19,9 @@ Source = str | Path | Mapping[str, Tensor]
 
 WRAPPERS = {"model_state_dict": "denoiser", "net_G_ema": "renderer"}
 """Where the released files keep their tensors."""
+
+PICKLES = (".pth", ".pt")
+"""Suffixes of files that `torch.save` writes."""
 
 SHOWN = 4
 """Keys named in an error before the rest are only counted."""
@@ -46,13 +51,26 @@ def read_state(source: Source, wrapper: str) -> dict[str, Tensor]:
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
+def is_foreign(path: str | Path) -> bool:
+    """Whether a checkpoint is in DreamTalk's form rather than ours: a .pth or .pt, or safetensors with its names."""
+    path = Path(path)
+    if path.suffix in PICKLES:
+        return True
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "dreamtalk" in (file.metadata() or {}) or any(
+                name.removeprefix("diff_net.").startswith(("net.", "mapping_net.")) for name in file.keys()  # noqa: SIM118 - it is no dictionary
+            )
+    except (SafetensorError, OSError):
+        return False
+
+
 def _read_file(path: Path) -> dict:
     if not path.is_file():
         raise InputError(f"no such checkpoint: {path}")
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         try:
             return load_file(path)
         except SafetensorError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,34 +12,38 @@ from torch import Tensor
 
 from .. import media
 from ..config import preset
+from ..conventions import DREAMTALKS
+from ..driving import condition_rows, expression_pieces, recording_statistics
 from ..errors import InputError
 from ..face.pose import load_pose
 from ..face.styles import load_style
-from ..features import FeatureExtractor, SpeechEncoder, windows
-from ..rates import COEFFICIENTS, FEATURE_RATE, ROWS_PER_FRAME, SAMPLE_RATE, WINDOW
+from ..model import MotionModel
+from ..rates import COEFFICIENTS, FEATURE_RATE, ROWS_PER_FRAME, SAMPLE_RATE, SAMPLES_PER_FRAME
 from ..renderer.flow_frames import FlowFrames, Precision
 from ..renderer.flow_reuse import TemporalReuse
-from ..types import Motion, as_device
+from ..types import Motion, StyleClip, as_device
 from .checkpoint import Source
-from .crop import SIZE, crop_portrait
-from .denoiser import FRAMES_AT_ONCE, SPEECH_WIDTH, DreamTalkDenoiser, load_denoiser
+from .crop import SIZE, framed_portrait
+from .denoiser import SPEECH_WIDTH, load_denoiser
 from .files import (
     Wav,
     face_motion,
-    hold_last,
     prepare_folder,
-    read_picture,
     read_rows,
     write_array,
     write_picture,
     write_rows,
     write_wav,
 )
+from .motion import motion_model
 from .renderer import load_renderer
 from .watermark import stamp
 
 RENDERED_AT_ONCE = 16
 """Frames the renderer takes together."""
+
+ROWS_AT_ONCE = 1000
+"""Feature rows read from their file at a time."""
 
 Report = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -86,27 +90,26 @@ def run(command: Command, report: Report = lambda stage, done, total: None) -> P
     folder = prepare_folder(command.root / "tmp" / command.output_name)
     media.check_output(video)
     style = load_style(Path(command.style_clip_path))
-    pose = load_pose(command.pose_path).numpy()
-    portrait = _portrait(command)
-    media.check_audio(command.wav_path)
-    denoiser = load_denoiser(command.denoiser).to(device)
-    denoiser.schedule.times(command.steps)
+    pose = DREAMTALKS.pose(load_pose(command.pose_path))
+    portrait = framed_portrait(command.image_path, crop=command.img_crop)
+    samples = media.check_audio(command.wav_path).samples
+    model = motion_model(load_denoiser(command.denoiser), command.wav2vec).to(device)
+    model.schedule.times(command.steps)
     renderer = load_renderer(command.renderer).to(device)
 
     write_picture(folder / "src_img.png", portrait)
     sound = Wav(folder / f"{command.output_name}_16K.wav")
     write_wav(sound.path, media.audio_blocks(command.wav_path, 10 * SAMPLE_RATE))
     features = folder / f"{command.output_name}_wav2vec.npy"
-    written = write_rows(features, _features(command, sound, device), SPEECH_WIDTH)
+    written = write_rows(features, _features(model, sound, samples), SPEECH_WIDTH)
     report("features", 1, 1)
     rows = min(written, command.max_gen_len * FEATURE_RATE)
     frames = rows // ROWS_PER_FRAME
     if not frames:
         raise InputError(f"{command.wav_path} is too short: one frame needs 0.05 s of sound")
 
-    clip = style.coefficients[None].to(device), style.padding[None].to(device)
-    expression = _expression(command, denoiser, (features, rows), clip, device, report)
-    motion = face_motion(expression.numpy(), hold_last(pose, frames))
+    expression = _expression(command, model, style, _rows(features, rows, device), frames, report)
+    motion = face_motion(expression.numpy(), pose.next(frames).numpy())
     write_array(folder / f"{command.output_name}_facemotion.npy", motion)
 
     pictures = FlowFrames(renderer, portrait, device, command.precision, command.reuse).stream(_pieces(motion))
@@ -114,59 +117,30 @@ def run(command: Command, report: Report = lambda stage, done, total: None) -> P
     return video
 
 
-def _portrait(command: Command) -> np.ndarray:
-    picture = read_picture(command.image_path)
-    if command.img_crop:
-        return crop_portrait(picture)
-    if picture.shape[:2] != (SIZE, SIZE):
-        raise InputError(
-            f"{command.image_path} is {picture.shape[1]} x {picture.shape[0]}; with --disable_img_crop "
-            f"the picture must already be {SIZE} x {SIZE}"
-        )
-    return picture
+def _features(model: MotionModel, sound: Wav, samples: int) -> Iterator[np.ndarray]:
+    """wav2vec 2.0 rows [t, 1024] float32, 50 per second, piece by piece; long sound is read twice."""
+    statistics = recording_statistics(model, samples, sound.blocks(SAMPLE_RATE))
+    for rows in condition_rows(model, sound.blocks(SAMPLE_RATE), statistics=statistics):
+        yield rows[0].float().cpu().numpy()
 
 
-def _features(command: Command, sound: Wav, device: torch.device) -> Iterator[np.ndarray]:
-    """wav2vec 2.0 rows [t, 1024] float32, 50 per second, piece by piece; the sound is read twice."""
-    config = replace(preset("dreamtalk").speech, pretrained=command.wav2vec)
-    extractor = FeatureExtractor(SpeechEncoder.from_pretrained(config)).to(device).eval()
-    statistics = extractor.measure(sound.blocks(SAMPLE_RATE))
-    for piece in extractor.stream(sound.blocks(SAMPLE_RATE), statistics=statistics):
-        yield piece.acoustic[0].float().cpu().numpy()
+def _rows(path: Path, rows: int, device: torch.device) -> Iterator[Tensor]:
+    """The first `rows` feature rows of a file, in pieces [1, r, 1024]."""
+    for first in range(0, rows, ROWS_AT_ONCE):
+        yield torch.from_numpy(read_rows(path, first, min(rows, first + ROWS_AT_ONCE)))[None].to(device)
 
 
 def _expression(
-    command: Command,
-    denoiser: DreamTalkDenoiser,
-    features: tuple[Path, int],
-    clip: tuple[Tensor, Tensor],
-    device: torch.device,
-    report: Report,
+    command: Command, model: MotionModel, style: StyleClip, rows: Iterator[Tensor], frames: int, report: Report
 ) -> Tensor:
-    """Coefficients [L, 64]; noise for the whole clip is drawn at once, so a seed means what it always meant.
-
-    features: the file of rows and how many of them count.
-    """
-    frames = features[1] // ROWS_PER_FRAME
-    generator = None if command.seed is None else torch.Generator().manual_seed(command.seed)
-    noise = torch.randn(1, frames, COEFFICIENTS, generator=generator)
-    expression = torch.empty(frames, COEFFICIENTS)
-    for first in range(0, frames, FRAMES_AT_ONCE):
-        stop = min(first + FRAMES_AT_ONCE, frames)
-        audio = _windows_between(*features, first, stop).to(device)
-        some = noise[:, first:stop].to(device)
-        sampled = denoiser.sample(audio, *clip, steps=command.steps, guidance=command.cfg_scale, noise=some)
-        expression[first:stop] = sampled[0].cpu()
-        report("motion", stop, frames)
+    """Coefficients [L, 64] on the CPU."""
+    expression, done = torch.empty(frames, COEFFICIENTS), 0
+    noise = DREAMTALKS.noise(command.seed)
+    for piece in expression_pieces(model, rows, style, noise, steps=command.steps, guidance=command.cfg_scale):
+        expression[done : done + len(piece)] = piece.cpu()
+        done += len(piece)
+        report("motion", done, frames)
     return expression
-
-
-def _windows_between(path: Path, rows: int, first: int, stop: int) -> Tensor:
-    """Windows [1, stop - first, 11, 1024] of frames first .. stop - 1, from the file's first `rows` rows."""
-    lead = min(first, WINDOW // 2)  # frames before, so that the first window is not at an edge of the piece
-    start = ROWS_PER_FRAME * (first - lead)
-    piece = read_rows(path, start, min(rows, ROWS_PER_FRAME * stop + WINDOW))
-    return windows(torch.from_numpy(piece)[None], lead, stop - first)
 
 
 def _pieces(motion: np.ndarray) -> Iterator[Motion]:
@@ -178,11 +152,10 @@ def _pieces(motion: np.ndarray) -> Iterator[Motion]:
 def _write_video(
     command: Command, video: Path, pictures: Iterator[Tensor], sound: Wav, frames: int, report: Report
 ) -> None:
-    per_frame = SAMPLE_RATE // 25
     with media.VideoWriter(video, SIZE, SIZE, audio_rate=SAMPLE_RATE) as writer:
         for block in pictures:
             shown = writer.frames
             block = block.cpu().numpy()
             writer.write(stamp(block) if command.watermark else block)
-            writer.write_audio(sound.read(shown * per_frame, writer.frames * per_frame))
+            writer.write_audio(sound.read(shown * SAMPLES_PER_FRAME, writer.frames * SAMPLES_PER_FRAME))
             report("render", writer.frames, frames)

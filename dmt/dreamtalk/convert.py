@@ -10,11 +10,9 @@ from torch import Tensor
 
 from ..atomic import atomic
 from ..errors import InputError
-from .checkpoint import read_state
+from .checkpoint import PICKLES, read_state
 from .denoiser import export_denoiser, load_denoiser
 from .renderer import load_renderer
-
-PICKLES = (".pth", ".pt")
 
 
 def convert(source: str | Path, target: str | Path) -> str:

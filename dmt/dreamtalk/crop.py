@@ -6,12 +6,32 @@ so that a script written for DreamTalk gets the same 256 x 256 picture.
 
 from __future__ import annotations
 
+from os import PathLike
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
+from .files import read_picture
 
 SIZE = 256
 INCREASE_RATIO = 0.4
+
+
+def framed_portrait(path: str | PathLike[str], *, crop: bool = True) -> NDArray[np.uint8]:
+    """The picture that DreamTalk's renderer gets, uint8 RGB [256, 256, 3].
+
+    crop: cut around the face; else the picture must have that size. InputError: no picture, no face, another size.
+    """
+    picture = read_picture(path)
+    if crop:
+        return crop_portrait(picture)
+    if picture.shape[:2] != (SIZE, SIZE):
+        raise InputError(
+            f"{path} is {picture.shape[1]} x {picture.shape[0]}; without cropping "
+            f"the picture must already be {SIZE} x {SIZE}"
+        )
+    return picture
 
 
 def crop_portrait(image: np.ndarray) -> np.ndarray:
@@ -27,7 +47,7 @@ def crop_portrait(image: np.ndarray) -> np.ndarray:
     if not faces:
         raise InputError(
             "no frontal face was found in the portrait; use a picture with one clear frontal face, "
-            "or crop it to 256 x 256 yourself and pass --disable_img_crop"
+            "or crop it to 256 x 256 yourself and turn cropping off (--disable_img_crop; in dmt generate --no-crop)"
         )
     face = faces[0]
     left, top, right, bottom = crop_box(

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from ..atomic import atomic
 from ..errors import InputError
+from ..media import to_float, to_int16
 from ..rates import COEFFICIENTS, POSE, SAMPLE_RATE
 
 
@@ -35,8 +36,7 @@ def write_wav(target: Path, blocks: Iterable[np.ndarray]) -> int:
         out.setsampwidth(2)
         out.setframerate(SAMPLE_RATE)
         for block in blocks:
-            integers = np.clip(np.rint(block.astype(np.float64) * 32768), -32768, 32767)
-            out.writeframes(integers.astype("<i2").tobytes())
+            out.writeframes(to_int16(block).astype("<i2").tobytes())
             count += len(block)
     return count
 
@@ -51,13 +51,13 @@ class Wav:
         """Samples first .. stop - 1 (fewer at the end of the file), float32 [n]."""
         with wave.open(os.fspath(self.path), "rb") as file:
             file.setpos(min(first, file.getnframes()))
-            return np.frombuffer(file.readframes(stop - first), "<i2").astype(np.float32) / 32768
+            return to_float(np.frombuffer(file.readframes(stop - first), "<i2"))
 
     def blocks(self, samples: int) -> Iterator[np.ndarray]:
         """The whole file in blocks of `samples`; the last may be shorter."""
         with wave.open(os.fspath(self.path), "rb") as file:
             while data := file.readframes(samples):
-                yield np.frombuffer(data, "<i2").astype(np.float32) / 32768
+                yield to_float(np.frombuffer(data, "<i2"))
 
 
 def write_rows(target: Path, pieces: Iterable[np.ndarray], width: int) -> int:
@@ -102,7 +102,7 @@ def write_picture(target: Path, picture: np.ndarray) -> None:
         Image.fromarray(picture).save(part, format="PNG")
 
 
-def read_picture(path: str | Path) -> np.ndarray:
+def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
     """uint8 RGB [H, W, 3] as OpenCV reads it: upright, alpha dropped (not blended), grey repeated."""
     path = Path(path)
     if not path.is_file():
@@ -115,15 +115,6 @@ def read_picture(path: str | Path) -> np.ndarray:
             return np.ascontiguousarray(np.asarray(upright)[..., :3])
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read as an image: {error}") from None
-
-
-def hold_last(pose: np.ndarray, frames: int) -> np.ndarray:
-    """The first `frames` rows of a pose [T, 9]; where it is shorter, its last row goes on.
-
-    The original crashes on a short pose; its code means to do this.
-    """
-    rows = pose[:frames]
-    return np.concatenate([rows, np.repeat(rows[-1:], frames - len(rows), 0)])
 
 
 def face_motion(expression: np.ndarray, pose: np.ndarray) -> np.ndarray:

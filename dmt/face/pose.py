@@ -51,9 +51,7 @@ class PoseClip:
     """Frames over which the head's speed is given up after a turn."""
 
     def __init__(self, pose: Tensor):
-        if pose.ndim != 2 or pose.shape[1] != POSE or not len(pose):
-            raise ValueError(f"expected pose rows [T, {POSE}] with T >= 1, got {tuple(pose.shape)}")
-        self._pose = pose.detach().cpu().float()
+        self._pose = _checked(pose)
         self._frame = 0
 
     def __len__(self) -> int:
@@ -77,6 +75,26 @@ class PoseClip:
         decay = along * torch.exp(-along / self._SETTLE)
         correction = 2 * speed * decay[:, None]
         return torch.where((leg > 0)[:, None], rows + correction, rows)
+
+
+class HeldPose:
+    """A recorded pose [T, 9] that stays in its last row when it ends, as DreamTalk means it to."""
+
+    def __init__(self, pose: Tensor):
+        self._pose = _checked(pose)
+        self._frame = 0
+
+    def next(self, frames: int) -> Tensor:
+        """The following [frames, 9] rows."""
+        position = torch.arange(self._frame, self._frame + frames)
+        self._frame += frames
+        return self._pose[position.clamp(max=len(self._pose) - 1)]
+
+
+def _checked(pose: Tensor) -> Tensor:
+    if pose.ndim != 2 or pose.shape[1] != POSE or not len(pose):
+        raise ValueError(f"expected pose rows [T, {POSE}] with T >= 1, got {tuple(pose.shape)}")
+    return pose.detach().cpu().float()
 
 
 class _Events:

@@ -3,6 +3,7 @@
 PyAV brings its own FFmpeg with x264 and AAC, so no system program is needed.
 """
 
+from .pcm import to_float, to_int16
 from .reading import AAC_RATES, MIN_SAMPLES, SoundInfo, audio_blocks, check_audio, read_audio, read_frames
 from .writing import PROVENANCE, VideoWriter, check_output, encoders
 
@@ -18,4 +19,6 @@ __all__ = [
     "encoders",
     "read_audio",
     "read_frames",
+    "to_float",
+    "to_int16",
 ]

@@ -7,6 +7,8 @@ the eyes (eyes.py). Everything is torch and the same on CPU and GPU.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -67,6 +69,11 @@ class WarpRenderer:
             part = Motion(motion.expression[rows], motion.pose[rows], motion.blink[rows])
             frames[rows] = self._chunk(self._driver(part))
         return frames
+
+    def stream(self, motions: Iterable[Motion]) -> Iterator[Tensor]:
+        """Pieces of motion as they come -> their frames, uint8 [t, H, W, 3]."""
+        for motion in motions:
+            yield self.render(motion)
 
     def _chunk(self, movement: Movement) -> Tensor:
         sources = self._sheets.sources(movement)  # [T, 2, 2, h, w]

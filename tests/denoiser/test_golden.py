@@ -1,63 +1,44 @@
 """The denoiser against outputs of the published network under weights that anyone can regenerate by name."""
 
-import os
-import zlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden import golden_input, golden_keys, golden_parameters, golden_vectors, needs_golden
 
 from dmt.config import DenoiserConfig, DiffusionConfig, SparsityConfig
 from dmt.denoiser import Denoiser
 from dmt.diffusion import NoiseSchedule, ddim, guided
 
-SHARED = Path(os.environ.get("DMT_SHARED", Path(__file__).parents[3] / "shared"))
-GOLDEN = SHARED / "dreamtalk" / "golden.npz"
-pytestmark = pytest.mark.skipif(not GOLDEN.exists(), reason=f"reference vectors are not at {GOLDEN}")
+pytestmark = needs_golden
 
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDEN, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    return golden_vectors()
 
 
-def regenerate(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    rng = np.random.RandomState((zlib.crc32(name.encode()) ^ seed) & 0xFFFFFFFF)
-    w = rng.standard_normal(shape)
-    w = w / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else float(name.endswith("weight")) + 0.1 * w
-    return torch.from_numpy(np.asarray(w, dtype=np.float32))
-
-
-def build(seed: int, kind: str) -> Denoiser:
+def build(kind: str) -> Denoiser:
     net = Denoiser(DenoiserConfig(decoder=kind), SparsityConfig(enabled=False), 1024).eval()
-    for name, parameter in net.named_parameters():
-        parameter.data.copy_(regenerate(f"net.{name}", tuple(parameter.shape), seed))
+    net.load_state_dict({k.removeprefix("net."): v for k, v in golden_parameters(net, "net.").items()}, strict=False)
     return net
 
 
 @pytest.fixture(scope="module")
-def plain(golden):
-    return build(int(golden["seed"]), "plain")
+def plain():
+    return build("plain")
 
 
 @pytest.fixture(scope="module")
 def inputs(golden):
-    seed, frames, clip = (int(golden[k]) for k in ("seed", "L", "F"))
-
-    def draw(name, *shape):
-        rng = np.random.RandomState((zlib.crc32(name.encode()) ^ seed) & 0xFFFFFFFF)
-        return torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
-
+    frames, clip = int(golden["L"]), int(golden["F"])
     style = torch.zeros(1, 256, 64)
-    style[:, :clip] = draw("style", 1, clip, 64)
+    style[:, :clip] = golden_input("style", (1, clip, 64))
     return {
-        "windows": draw("audio", 1, frames, 11, 1024),
+        "windows": golden_input("audio", (1, frames, 11, 1024)),
         "style": style,
         "padding": (torch.arange(256) >= clip)[None],
-        "x_t": draw("x_t", 1, frames, 64),
-        "noise": draw("noise", 1, frames, 64),
+        "x_t": golden_input("x_t", (1, frames, 64)),
+        "noise": golden_input("noise", (1, frames, 64)),
     }
 
 
@@ -66,20 +47,19 @@ def close(ours: torch.Tensor, reference: np.ndarray) -> None:
     assert float((ours - torch.from_numpy(reference)).abs().max()) < 1e-5
 
 
-def keys(file: str) -> dict[str, str]:
+def keys(file: str) -> dict[str, tuple[int, ...]]:
     """name -> shape of the `net.` rows of a key list."""
-    rows = [line.split("\t") for line in (SHARED / "dreamtalk" / file).read_text().splitlines() if line.strip()]
-    return {row[0].removeprefix("net."): row[1].strip() for row in rows if row[0].startswith("net.")}
+    return {n.removeprefix("net."): shape for n, shape in golden_keys(file).items() if n.startswith("net.")}
 
 
 def test_parameter_names_are_the_published_ones(plain):
-    ours = {name: str(tuple(value.shape)) for name, value in plain.state_dict().items()}
+    ours = {name: tuple(value.shape) for name, value in plain.state_dict().items()}
     assert ours == keys("denoiser_keys.txt")
 
 
 def test_parameter_names_of_the_dynamic_variant(golden):
     net = Denoiser(DenoiserConfig(decoder="styletalk"), SparsityConfig(enabled=False), 1024)
-    ours = {name: str(tuple(v.shape)) for name, v in net.state_dict().items()}
+    ours = {name: tuple(v.shape) for name, v in net.state_dict().items()}
     listed = keys("denoiser_dynamicfc_variant_keys.txt")
     decoder = {name: shape for name, shape in ours.items() if name.startswith("decoder.")}
     decoder = {name: shape for name, shape in decoder.items() if name in listed or "pos_table" not in name}
@@ -101,7 +81,7 @@ def test_one_call(plain, inputs, golden, t):
 
 @torch.no_grad()
 def test_one_call_of_the_dynamic_variant(inputs, golden):
-    net = build(int(golden["seed"]), "styletalk")
+    net = build("styletalk")
     args = inputs["windows"], inputs["style"], inputs["padding"]
     close(net(inputs["x_t"], torch.tensor([501]), *args), golden["dynamic_x0_t501"])
     close(net.step(net.prepare(*args), inputs["x_t"], torch.tensor([501])), golden["dynamic_x0_t501"])

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
+from golden import SAMPLES, needs_samples
 from PIL import Image
 
 from dmt.dreamtalk.crop import crop_box, crop_portrait, resize_bilinear
 from dmt.errors import InputError
-
-SAMPLES = Path(os.environ.get("DMT_SHARED", Path(__file__).parents[3] / "shared")) / "dreamtalk/samples"
 
 
 def test_box_is_moved_in_when_it_would_start_outside() -> None:
@@ -28,7 +24,7 @@ def test_resize_is_opencvs(shape: tuple[int, int]) -> None:
     assert np.array_equal(resize_bilinear(image, 256, 256), cv2.resize(image, (256, 256)))
 
 
-@pytest.mark.skipif(not SAMPLES.exists(), reason="sample pictures are not beside the checkout")
+@needs_samples
 @pytest.mark.parametrize(
     ("source", "published"),
     [("image/male_face.png", "published_english/portrait.png"), ("image/uncut_src_img.jpg", "image/cut_img.png")],

@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden import golden_input, golden_keys, golden_parameters, golden_vectors, needs_golden
 from safetensors.torch import save_file
 
 from dmt.dreamtalk import DreamTalkDenoiser, export_denoiser, load_denoiser, load_renderer
 from dmt.errors import InputError
 from dmt.renderer.flow import FlowRenderer
 
-_spec = importlib.util.spec_from_file_location("golden", Path(__file__).with_name("golden.py"))
-golden = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(golden)
-
-needs_golden = pytest.mark.skipif(
-    not (golden.SHARED / "golden.npz").exists(), reason="golden vectors are not beside the checkout"
-)
-
 
 def golden_state(dynamic: bool = False) -> dict[str, torch.Tensor]:
     """A released checkpoint's worth of tensors, with the golden weights."""
-    state = export_denoiser(DreamTalkDenoiser(dynamic=dynamic))
-    parameters = {f"net.{n}" for n, _ in DreamTalkDenoiser(dynamic=dynamic).net.named_parameters()}
-    return {k: golden.golden_weight(k, tuple(v.shape)) if k in parameters else v for k, v in state.items()}
+    model = DreamTalkDenoiser(dynamic=dynamic)
+    return export_denoiser(model) | golden_parameters(model.net, "net.")
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    audio = golden.golden_input("audio", (1, 6, 11, 1024))
+    audio = golden_input("audio", (1, 6, 11, 1024))
     style = torch.zeros(1, 256, 64)
-    style[:, :98] = golden.golden_input("style", (1, 98, 64))
+    style[:, :98] = golden_input("style", (1, 98, 64))
     return audio, style, torch.arange(256)[None] >= 98
 
 
 @needs_golden
 def test_golden_vectors() -> None:
-    expected = np.load(golden.SHARED / "golden.npz")
+    expected = golden_vectors()
     d = load_denoiser({"model_state_dict": {f"diff_net.{k}": v for k, v in golden_state().items()}})
     audio, style, padding = inputs()
-    x_t, noise = golden.golden_input("x_t", (1, 6, 64)), golden.golden_input("noise", (1, 6, 64))
+    x_t, noise = golden_input("x_t", (1, 6, 64)), golden_input("noise", (1, 6, 64))
     results = {"style_code": d.encode_style(style, padding)}
     for t in (1, 501, 901):
         results[f"x0_t{t}"] = d.predict(x_t, torch.tensor([t]), audio, style, padding)
@@ -56,9 +47,9 @@ def test_golden_vectors() -> None:
 
 @needs_golden
 def test_golden_vectors_of_the_dynamic_variant() -> None:
-    expected = np.load(golden.SHARED / "golden.npz")["dynamic_x0_t501"]
+    expected = golden_vectors()["dynamic_x0_t501"]
     d = load_denoiser(golden_state(dynamic=True))
-    ours = d.predict(golden.golden_input("x_t", (1, 6, 64)), torch.tensor([501]), *inputs())
+    ours = d.predict(golden_input("x_t", (1, 6, 64)), torch.tensor([501]), *inputs())
     assert np.abs(ours.numpy() - expected).max() < 1e-5
 
 
@@ -68,7 +59,7 @@ def test_golden_vectors_of_the_dynamic_variant() -> None:
 )
 def test_keys_are_the_released_ones(dynamic: bool, file: str) -> None:
     ours = {k: tuple(v.shape) for k, v in export_denoiser(DreamTalkDenoiser(dynamic=dynamic)).items()}
-    released = {k: shape for k, (shape, _) in golden.golden_keys(file).items()}
+    released = golden_keys(file)
     assert {k: ours[k] for k in released} == released
     # The list of the variant holds its decoder only; the rest is the plain file's.
     scope = "net.decoder." if dynamic else ""

@@ -12,29 +12,28 @@ import scipy.io
 import torch
 from PIL import Image
 
-from dmt.dreamtalk.command import _windows_between
+from dmt.dreamtalk import command
 from dmt.dreamtalk.files import Wav, read_rows, write_rows, write_wav
-from dmt.features import windows
 
 RUN = """
 import resource, sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
-from dmt.dreamtalk import command
+from dmt.dreamtalk import command, crop
 from dmt.dreamtalk.denoiser import DreamTalkDenoiser
 from dmt.renderer.flow import FlowRenderer
 from dmt.features import SpeechEncoder
 torch.set_num_threads(1)
 folder, seconds = Path(sys.argv[1]), int(sys.argv[2])
-make = command.SpeechEncoder
-command.SpeechEncoder = type("Small", (), {"from_pretrained": staticmethod(
-    lambda c: make(replace(c, layers=0, feed_forward=8, conv_width=8, positional_kernel=8)))})
+from dmt.model import MotionModel
+SpeechEncoder.from_pretrained = staticmethod(
+    lambda c: SpeechEncoder(replace(c, layers=0, feed_forward=8, conv_width=8, positional_kernel=8)))
 torch.manual_seed(0)
 command.load_denoiser = lambda source: DreamTalkDenoiser()
 command.load_renderer = lambda source: FlowRenderer()
-command.SIZE = 32
-DreamTalkDenoiser.sample = lambda self, audio, *clip, noise, **options: noise + audio.mean()
+command.SIZE = crop.SIZE = 32
+MotionModel.sample = lambda self, rows, style, *, noise, **options: noise + rows.mean()
 class Still:
     def __init__(self, renderer, picture, *options): self.picture = torch.from_numpy(np.array(picture))
     def stream(self, pieces):
@@ -79,14 +78,16 @@ def test_twenty_minutes_need_what_twenty_seconds_need(files: Path) -> None:
     assert peak(files, 1200) < 1.2 * peak(files, 20)
 
 
-@pytest.mark.parametrize(("rows", "first", "stop"), [(2, 0, 1), (15, 0, 7), (41, 3, 9), (41, 6, 20), (41, 19, 20)])
-def test_windows_from_a_file_are_those_of_all_rows(tmp_path: Path, rows: int, first: int, stop: int) -> None:
+@pytest.mark.parametrize("rows", [1, 2, 15, 41, 50])
+def test_rows_come_back_from_their_file(tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.random.default_rng(0).standard_normal((50, 1024)).astype(np.float32)
     assert write_rows(tmp_path / "rows.npy", np.array_split(whole, 7), 1024) == 50
     assert np.array_equal(np.load(tmp_path / "rows.npy"), whole)
     assert np.array_equal(read_rows(tmp_path / "rows.npy", 4, 9), whole[4:9])
-    expected = windows(torch.from_numpy(whole[:rows])[None], first, stop - first)
-    assert torch.equal(_windows_between(tmp_path / "rows.npy", rows, first, stop), expected)
+    monkeypatch.setattr(command, "ROWS_AT_ONCE", 20)
+    pieces = list(command._rows(tmp_path / "rows.npy", rows, torch.device("cpu")))
+    assert max(piece.shape[1] for piece in pieces) <= 20
+    assert np.array_equal(torch.cat(pieces, dim=1)[0], whole[:rows])
 
 
 def test_a_wav_is_read_in_any_pieces(tmp_path: Path) -> None:

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import zlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden import golden_input, golden_keys, golden_parameters, golden_vectors, needs_golden
 
 from dmt.errors import InputError
 from dmt.renderer.flow import FlowRenderer, motion_windows
 from dmt.renderer.flow_fast import FastFlowRenderer
 
-SHARED = Path(os.environ.get("DMT_SHARED", Path(__file__).parents[3] / "shared"))
-SEED = 20250520
-
-
-def named_random(name: str, shape: tuple[int, ...], *, scaled: bool) -> torch.Tensor:
-    """The golden vectors' weights and inputs, regenerated from their names."""
-    w = np.random.RandomState((zlib.crc32(name.encode()) ^ SEED) & 0xFFFFFFFF).standard_normal(shape)
-    if scaled and len(shape) > 1:
-        w = w / np.sqrt(np.prod(shape[1:]))
-    elif scaled:
-        w = (1.0 if name.endswith("weight") else 0.0) + 0.1 * w
-    return torch.from_numpy(w.astype(np.float32))
-
 
 def golden_renderer() -> FlowRenderer:
     renderer = FlowRenderer().eval()
-    state = {k: named_random(k, tuple(v.shape), scaled=True) for k, v in renderer.state_dict().items()}
-    renderer.load_state_dict(state, strict=True)
+    renderer.load_state_dict(golden_parameters(renderer), strict=True)
     return renderer
 
 
-@pytest.mark.skipif(not (SHARED / "dreamtalk/golden.npz").exists(), reason="golden vectors are not beside the checkout")
+@needs_golden
 def test_golden_vectors() -> None:
-    golden = np.load(SHARED / "dreamtalk/golden.npz")
-    image = torch.tanh(named_random("image", (2, 3, 128, 128), scaled=False))
-    semantic = named_random("semantic", (2, 73, 27), scaled=False)
+    golden = golden_vectors()
+    image = torch.tanh(golden_input("image", (2, 3, 128, 128)))
+    semantic = golden_input("semantic", (2, 73, 27))
     with torch.no_grad():
         out = golden_renderer()(image, semantic)
     for ours, name, tolerance in [
@@ -50,10 +33,10 @@ def test_golden_vectors() -> None:
         assert np.abs(ours.numpy() - golden[name]).max() < tolerance, name
 
 
-@pytest.mark.skipif(not (SHARED / "dreamtalk/renderer_keys.txt").exists(), reason="key list is not beside the checkout")
+@needs_golden
 def test_keys_are_the_checkpoints() -> None:
-    expected = {line.split("\t")[0] for line in (SHARED / "dreamtalk/renderer_keys.txt").read_text().splitlines()}
-    assert set(FlowRenderer().state_dict()) == expected
+    ours = {name: tuple(value.shape) for name, value in FlowRenderer().state_dict().items()}
+    assert ours == golden_keys("renderer_keys.txt")
 
 
 def test_dead_branch_changes_nothing() -> None:
