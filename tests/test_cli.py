@@ -58,7 +58,7 @@ def test_help_and_version_do_not_import_what_is_heavy():
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["generate", "demo", "corpus", "train", "evaluate", "doctor"])
+@pytest.mark.parametrize("command", ["generate", "demo", "convert", "corpus", "train", "evaluate", "doctor"])
 def test_every_command_has_help(command, capsys):
     assert run([command, "--help"]) == 0
     assert "Usage: dmt " + command in re.sub(r"\s+", " ", capsys.readouterr().out)

@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import InputError
-from . import bench, evaluate, generate, learn
+from . import bench, convert, evaluate, generate, learn
 
 app = typer.Typer(
     name="dmt",
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command("generate")(generate.generate)
 app.command("demo")(generate.demo)
+app.command("convert")(convert.convert)
 app.command("corpus")(learn.corpus)
 app.command("train")(learn.train)
 app.add_typer(evaluate.app, name="evaluate")

@@ -15,18 +15,21 @@ from .denoiser import export_denoiser, load_denoiser
 from .renderer import load_renderer
 
 
-def convert(source: str | Path, target: str | Path) -> str:
+def convert(source: str | Path, target: str | Path, *, force: bool = False) -> str:
     """Write `source` (.pth, .pt or .safetensors) as `target`, in the format its suffix names.
 
     The weights are loaded into the network they belong to first, so a file that comes out
     is one that works. A .pth or .pt comes out nested and prefixed as DreamTalk's own.
-    Returns `denoiser` or `renderer`. InputError: neither, or a suffix that is not known.
+    force: replace `target` if it exists. Returns `denoiser` or `renderer`. InputError: `source` is
+    neither, or `target` exists, cannot be written or has a suffix that is not known.
     """
     target = Path(target)
     if target.suffix not in (*PICKLES, ".safetensors"):
         raise InputError(f"{target} must end in .safetensors, .pth or .pt, which names the format to write")
+    if target.exists() and not force:
+        raise InputError(f"{target} exists; choose another name, or replace it with --force (force=True)")
     if not target.parent.is_dir():
-        raise InputError(f"the folder {target.parent} does not exist")
+        raise InputError(f"cannot write {target}: the folder {target.parent} does not exist; create it first")
     kind, state = _load(source)
     with atomic(target) as part:
         if target.suffix == ".safetensors":

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from dmt.dreamtalk import DreamTalkDenoiser, export_denoiser
+from dmt.cli.app import run
+from dmt.dreamtalk import DreamTalkDenoiser, export_denoiser, load_renderer
 from dmt.dreamtalk.convert import convert
 from dmt.errors import InputError
 from dmt.renderer.flow import FlowRenderer
@@ -43,3 +44,25 @@ def test_nothing_is_left_of_a_failure(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must end in"):
         convert(tmp_path / "bad.pt", tmp_path / "out.onnx")
     assert {p.name for p in tmp_path.iterdir()} == {"bad.pt"}
+
+
+def test_the_command_asks_before_it_replaces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = FlowRenderer().state_dict()
+    torch.save({"net_G_ema": state}, tmp_path / "r.pt")
+    target = tmp_path / "mit Leerzeichen é.safetensors"
+    target.write_bytes(b"precious")
+    assert run(["convert", str(tmp_path / "r.pt"), str(target)]) == 2
+    assert "--force" in capsys.readouterr().err and target.read_bytes() == b"precious"
+    assert run(["convert", str(tmp_path / "r.pt"), str(target), "--force"]) == 0
+    assert "a renderer" in capsys.readouterr().out
+    loaded = load_renderer(target).state_dict()
+    assert all(torch.equal(loaded[k], v) for k, v in state.items())
+    assert {p.name for p in tmp_path.iterdir()} == {"r.pt", target.name}
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r.pt").write_bytes(b"no checkpoint")
+    for target in ("o.safetensors", "o.bin", "no/o.pt"):
+        assert run(["convert", str(tmp_path / "r.pt"), str(tmp_path / target)]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"r.pt"}
