@@ -10,7 +10,7 @@ namespace dmt {
 class CallCounter {
  public:
   explicit CallCounter(const char* name) : name(name), next(head()) { head() = this; }
-  void add() { count.fetch_add(1, std::memory_order_relaxed); }
+  void add(int64_t n = 1) { count.fetch_add(n, std::memory_order_relaxed); }
 
   const char* const name;
   std::atomic<int64_t> count{0};

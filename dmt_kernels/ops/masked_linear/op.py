@@ -8,13 +8,14 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from ...masked import Masked
+from ...structure import ELEMENT, structure_of
 from ..sparse_linear.op import check as check_product
-from ..sparse_linear.op import operands, route_of
+from ..sparse_linear.op import operands, operators, route_of
 from ..sparse_linear.reference import rows
 from ..sparse_linear.tuning import AUTO
 from ..threshold_ema.op import check as check_threshold
+from ..threshold_groups.op import sums_of
 
-ELEMENT = 0  # the structure of a threshold's mask
 FEW_ROWS = 4
 """Below this many rows the dense product is the faster one on a CPU, whatever the mask; a masked tensor that small is
 stored for it, and forgotten."""
@@ -30,12 +31,13 @@ def masked_linear(
     alpha: float = 0.9,
     update: bool = True,
     information: bool = False,
+    structure: str = "element",
     group: ProcessGroup | None = None,
     impl: str = "auto",
 ) -> tuple[Tensor, Masked]:
     """`threshold_ema` on x (eq. 5-7), then y = masked x @ weight.T + bias, skipping what the mask zeroed.
 
-    x: [..., K]; theta, state, alpha, update, information, group: as for `threshold_ema`.
+    x: [..., K]; theta, state, alpha, update, information, structure, group: as for `threshold_ema`.
     weight: [N, K], bias: [N] or None, in the dtype of x; impl: as for `sparse_linear`.
     Returns y [..., N] and the Masked, whose `values` is None: the masked tensor is not kept, the backward pass needs x
     and one bit per element.
@@ -51,12 +53,14 @@ def masked_linear(
     check_product(x, None, weight, bias)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
-    sums = None
-    if group is not None and update:
+    kind, sums, totals = structure_of(structure), None, None
+    if kind != ELEMENT:
+        sums, totals = sums_of(x, kind, update, group)
+    elif group is not None and update:
         sums = torch.ops.dmt_kernels.abs_sums(x.detach())
         torch.distributed.all_reduce(sums, group=group)
-    y, bits, live, divergence, moved, _ = _MaskedLinear.apply(
-        x, theta, state.detach(), sums, weight, bias, alpha, update, information, route_of(impl)
+    y, bits, live, divergence, moved, *_ = _MaskedLinear.apply(
+        x, theta, state.detach(), sums, totals, weight, bias, alpha, update, information, kind, route_of(impl)
     )
     if update:
         with torch.no_grad():
@@ -66,36 +70,45 @@ def masked_linear(
 
 class _MaskedLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, theta, state, sums, weight, bias, alpha, update, information, route):
-        ops = torch.ops.dmt_kernels
+    def forward(ctx, x, theta, state, sums, totals, weight, bias, alpha, update, information, structure, route):
+        ops, product = torch.ops.dmt_kernels, operators(structure)
         few = route == AUTO and x.device.type == "cpu" and x.shape[:-1].numel() < FEW_ROWS
-        values, bits, live, divergence, moved, statistics = ops.threshold_ema(
-            x, theta, state, sums, alpha, update, information, few
-        )
-        y = F.linear(values, weight, bias) if few else ops.sparse_linear(x, bits, weight, bias, ELEMENT, route)
-        ctx.route = route
-        ctx.mark_non_differentiable(bits, live, moved, statistics)
+        how = alpha, update, information, few
+        if structure == ELEMENT:
+            values, bits, live, divergence, *kept = ops.threshold_ema(x, theta, state, sums, *how)
+        else:
+            values, bits, live, divergence, *kept = ops.threshold_groups(x, theta, state, sums, totals, *how, structure)
+        y = F.linear(values, weight, bias) if few else product.forward(x, bits, weight, bias, structure, route)
+        ctx.how = structure, route
+        ctx.mark_non_differentiable(bits, live, *kept)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, theta, weight, bits, moved, statistics)
-        return y, bits, live, divergence, moved, statistics
+        ctx.save_for_backward(x, theta, weight, bits, *kept)
+        return y, bits, live, divergence, *kept
 
     @staticmethod
-    def backward(ctx, grad, _bits, _live, grad_information, _moved, _statistics):
+    def backward(ctx, grad, _bits, _live, grad_information, *_kept):
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             raise RuntimeError(
                 "masked_linear is differentiable once: call backward without create_graph, or use sparse_linear"
             )
-        x, theta, weight, bits, moved, statistics = ctx.saved_tensors
-        need_x, need_theta, _, _, need_weight, need_bias, *_ = ctx.needs_input_grad
-        ops, how = torch.ops.dmt_kernels, (ELEMENT, ctx.route)
+        x, theta, weight, bits, *kept = ctx.saved_tensors  # kept: state, statistics, and the means of groups
+        need_x, need_theta, _, _, _, need_weight, need_bias, *_ = ctx.needs_input_grad
+        product = operators(ctx.how[0])
         grad_values = grad_x = grad_theta = grad_weight = grad_bias = None
         if grad is not None:
             if need_x or need_theta:
-                grad_values = ops.sparse_linear_grad_input(grad, bits, weight, *how)
+                grad_values = product.grad_input(grad, bits, weight, *ctx.how)
             if need_weight:
-                grad_weight = ops.sparse_linear_grad_weight(grad, x, bits, *how)
+                grad_weight = product.grad_weight(grad, x, bits, *ctx.how)
             if need_bias:
                 grad_bias = rows(grad).sum(0)
         if (need_x or need_theta) and (grad_values is not None or grad_information is not None):
-            grad_x, grad_theta = ops.threshold_ema_backward(grad_values, grad_information, x, theta, moved, statistics)
-        return grad_x, grad_theta, None, None, grad_weight, grad_bias, None, None, None, None
+            grad_x, grad_theta = _through_threshold(grad_values, grad_information, x, theta, kept, ctx.how[0])
+        return grad_x, grad_theta, None, None, None, grad_weight, grad_bias, *[None] * 5
+
+
+def _through_threshold(grad, grad_information, x, theta, kept, structure):
+    ops = torch.ops.dmt_kernels
+    if structure == ELEMENT:
+        return ops.threshold_ema_backward(grad, grad_information, x, theta, *kept)
+    return ops.threshold_groups_backward(grad, grad_information, x, theta, *kept, structure)

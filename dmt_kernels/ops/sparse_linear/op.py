@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...registry import define
+from ...structure import ELEMENT, structure_of
 from ..mask_bits import words
 from . import reference
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-STRUCTURES = ("element", "column", "row", "tile")
 ROUTES = ("auto", "dense", "sparse")
 
 
@@ -29,10 +31,9 @@ def sparse_linear(
     x: [..., K], float32, bfloat16, float16 or (CPU) float64, any strides, may be empty.
     bits: int64 [..., ceil(K / 64)], the mask of x as `pack_mask` or `threshold_ema` makes it, same leading sizes as x.
     weight: [N, K], bias: [N] or None, in the dtype of x. Sums are taken in float32 (float64 for float64).
-    structure: what is known of the mask, which the caller answers for. "element": nothing. "column": all rows have
-        the same bits. "row": a row is live or dead as a whole. "tile": each square of 64 rows (flattened) and 64
-        columns is live or dead as a whole. All but "element" let a GPU pass over dead tiles; the CPU passes over every
-        dead element anyway.
+    structure: where to look for dead elements: "element" (anywhere), whole "column"s, whole "row"s, or whole "tile"s,
+        squares of 64 rows (flattened) and 64 columns. With a structure what is live is gathered into smaller dense
+        products. The result is right for any mask; one that lacks the structure only saves less.
     impl: "sparse" skips dead elements; "dense" masks x and multiplies in full; "auto" takes the faster. On the CPU
         auto counts the live bits; on a GPU it goes by shape, type and structure alone, and never waits for the device.
     Returns y [..., N].
@@ -46,7 +47,7 @@ def sparse_linear(
     Raises TypeError for a dtype and ValueError for a shape, a device or a name that does not fit.
     """
     x, weight, bias = operands(x, weight, bias)
-    how = _index(structure, "structure", STRUCTURES), route_of(impl)
+    how = structure_of(structure), route_of(impl)
     if torch.compiler.is_compiling():
         check(x, bits, weight, bias)
         return _Product.apply(x, bits, weight, bias, *how)
@@ -69,13 +70,9 @@ def operands(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Te
 
 def route_of(impl: str) -> int:
     """The number by which the compiled operators know `impl`."""
-    return _index(impl, "impl", ROUTES)
-
-
-def _index(value: str, name: str, names: tuple[str, ...]) -> int:
-    if value not in names:
-        raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}")
-    return names.index(value)
+    if impl not in ROUTES:
+        raise ValueError(f"impl must be one of {', '.join(ROUTES)}, got {impl!r}")
+    return ROUTES.index(impl)
 
 
 def check(x: Tensor, bits: Tensor | None, weight: Tensor, bias: Tensor | None) -> None:
@@ -108,7 +105,8 @@ def check_bits(bits: Tensor, rows: Tensor, width: int) -> None:
         raise ValueError(f"bits must be {expected}, a word per 64 columns, got {list(bits.shape)}")
 
 
-# ---- operators; structure and route are places in STRUCTURES and ROUTES, which the reference has no use for ----
+# ---- operators, one family for masks by element and one for structures, with one meaning. Structure and route are
+# places in STRUCTURES and ROUTES, of which the reference has no need. ----
 
 
 def _forward(x, bits, weight, bias, structure, route):
@@ -147,26 +145,51 @@ def _dense_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
-define(
-    "sparse_linear(Tensor x, Tensor bits, Tensor weight, Tensor? bias, int structure, int route) -> Tensor",
-    _forward,
-    _fake_forward,
-)
-define(
-    "sparse_linear_grad_input(Tensor grad, Tensor bits, Tensor weight, int structure, int route) -> Tensor",
-    _grad_input,
-    _fake_grad_input,
-)
-define(
-    "sparse_linear_grad_weight(Tensor grad, Tensor x, Tensor bits, int structure, int route) -> Tensor",
-    _grad_weight,
-    _fake_grad_weight,
-)
+for _family in ("sparse_linear", "structured_linear"):
+    define(
+        f"{_family}(Tensor x, Tensor bits, Tensor weight, Tensor? bias, int structure, int route) -> Tensor",
+        _forward,
+        _fake_forward,
+    )
+    define(
+        f"{_family}_grad_input(Tensor grad, Tensor bits, Tensor weight, int structure, int route) -> Tensor",
+        _grad_input,
+        _fake_grad_input,
+    )
+    define(
+        f"{_family}_grad_weight(Tensor grad, Tensor x, Tensor bits, int structure, int route) -> Tensor",
+        _grad_weight,
+        _fake_grad_weight,
+    )
 define(
     "dense_linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor",
     _dense_linear,
     lambda x, weight, bias: x.new_empty((x.shape[0], weight.shape[0])),
 )
+
+
+class Operators(NamedTuple):
+    """The three products of one family."""
+
+    forward: torch._ops.OpOverload
+    grad_input: torch._ops.OpOverload
+    grad_weight: torch._ops.OpOverload
+
+
+_ops = torch.ops.dmt_kernels
+_ELEMENTS = Operators(
+    _ops.sparse_linear.default, _ops.sparse_linear_grad_input.default, _ops.sparse_linear_grad_weight.default
+)
+_STRUCTURED = Operators(
+    _ops.structured_linear.default,
+    _ops.structured_linear_grad_input.default,
+    _ops.structured_linear_grad_weight.default,
+)
+
+
+def operators(structure: int) -> Operators:
+    """The family that serves masks of this structure."""
+    return _ELEMENTS if structure == ELEMENT else _STRUCTURED
 
 
 # ---- gradients: the three products are each other's derivatives ----
@@ -179,7 +202,7 @@ class _Product(torch.autograd.Function):
         need_x, _, need_weight, *_ = ctx.needs_input_grad
         ctx.how = structure, route
         ctx.save_for_backward(x if need_weight else None, bits, weight if need_x else None)
-        return torch.ops.dmt_kernels.sparse_linear(x, bits, weight, bias, structure, route)
+        return operators(structure).forward(x, bits, weight, bias, structure, route)
 
     @staticmethod
     def backward(ctx, grad):
@@ -195,7 +218,7 @@ class _GradInput(torch.autograd.Function):
     def forward(ctx, grad, bits, weight, structure, route):
         ctx.how = structure, route
         ctx.save_for_backward(grad, bits, weight)
-        return torch.ops.dmt_kernels.sparse_linear_grad_input(grad, bits, weight, structure, route)
+        return operators(structure).grad_input(grad, bits, weight, structure, route)
 
     @staticmethod
     def backward(ctx, outer):
@@ -210,7 +233,7 @@ class _GradWeight(torch.autograd.Function):
     def forward(ctx, grad, x, bits, structure, route):
         ctx.how = structure, route
         ctx.save_for_backward(grad, x, bits)
-        return torch.ops.dmt_kernels.sparse_linear_grad_weight(grad, x, bits, structure, route)
+        return operators(structure).grad_weight(grad, x, bits, structure, route)
 
     @staticmethod
     def backward(ctx, outer):
@@ -224,11 +247,11 @@ def grad_input(grad: Tensor, bits: Tensor, weight: Tensor, structure: int, route
     """dX, recorded for a second derivative only where one is asked for."""
     if torch.is_grad_enabled():
         return _GradInput.apply(grad, bits, weight, structure, route)
-    return torch.ops.dmt_kernels.sparse_linear_grad_input(grad, bits, weight, structure, route)
+    return operators(structure).grad_input(grad, bits, weight, structure, route)
 
 
 def grad_weight(grad: Tensor, x: Tensor, bits: Tensor, structure: int, route: int) -> Tensor:
     """dW, likewise."""
     if torch.is_grad_enabled():
         return _GradWeight.apply(grad, x, bits, structure, route)
-    return torch.ops.dmt_kernels.sparse_linear_grad_weight(grad, x, bits, structure, route)
+    return operators(structure).grad_weight(grad, x, bits, structure, route)

@@ -8,7 +8,9 @@ from torch.distributed import ProcessGroup
 
 from ...masked import STATE_SIZE, Masked
 from ...registry import LIBRARY, NAMESPACE, define
+from ...structure import structure_of
 from ..mask_bits import words
+from ..threshold_groups.op import masked_by_groups
 from . import reference
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -22,6 +24,7 @@ def threshold_ema(
     alpha: float = 0.9,
     update: bool = True,
     information: bool = False,
+    structure: str = "element",
     group: ProcessGroup | None = None,
 ) -> Masked:
     """Zero the weak elements of x by the dynamic threshold of eq. 5-7; with `information`, finish eq. 10 as well.
@@ -36,6 +39,9 @@ def threshold_ema(
     update: False freezes mu (evaluation).
     information: compute eq. 10, KL(masked || unmasked) of Gaussians fitted per feature over all other axes, with
         variances + EPSILON, averaged over features.
+    structure: what lives or dies together, by its mean |x| against its mean threshold: "element" (the paper), "column",
+        "row", or "tile" (64 x 64). Rows are those of x flattened to [rows, D], of this rank alone. The meaning is in
+        `threshold_groups/reference.py`; the packed bits are the same kind as ever.
     group: ranks that share one mu; mean |x| is taken over all of them (one all-reduce of two numbers).
 
     Gradients: to x where it is live (and everywhere through the statistics of eq. 10); to theta through a smooth window
@@ -49,6 +55,8 @@ def threshold_ema(
     check(x, theta, state)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
+    if structure != "element":
+        return masked_by_groups(x, theta, state, alpha, update, information, structure_of(structure), group)
     sums = None
     if group is not None and update:
         sums = torch.ops.dmt_kernels.abs_sums(x.detach())
