@@ -32,6 +32,18 @@ class NoisedPrediction:
     t: Tensor
 
 
+@dataclass(frozen=True)
+class Chance:
+    """What is random in a training step: diffusion times [B], noise [B, L, 64], styles dropped [B] bool."""
+
+    t: Tensor
+    noise: Tensor
+    dropped: Tensor
+
+    def to(self, device: torch.device) -> Chance:
+        return Chance(self.t.to(device), self.noise.to(device), self.dropped.to(device))
+
+
 class MotionModel(nn.Module):
     """Features, fusion, denoiser and noise schedule of one configuration.
 
@@ -107,12 +119,24 @@ class MotionModel(nn.Module):
         coefficients [B, L, 64]; windows [B, L, 11, D]; style [B, 256, 64]; padding [B, 256]
         bool. Times, noise and dropped styles (`config.diffusion.style_dropout`) come from generator.
         """
-        clips, device = coefficients.shape[0], coefficients.device
-        source = device if generator is None else generator.device
-        t = torch.randint(1, self.schedule.steps + 1, (clips,), generator=generator, device=source).to(device)
-        noise = torch.randn(coefficients.shape, generator=generator, device=source).to(device)
-        dropped = torch.rand(clips, generator=generator, device=source).to(device)
-        dropped = dropped < self.config.diffusion.style_dropout
+        source = coefficients.device if generator is None else generator.device
+        chance = self.draw_chance(*coefficients.shape[:2], generator=generator, device=source)
+        return self.prediction_at(coefficients, windows, style, padding, chance.to(coefficients.device))
+
+    def draw_chance(
+        self, clips: int, frames: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+    ) -> Chance:
+        """All that is random in a training step of [clips, frames]."""
+        t = torch.randint(1, self.schedule.steps + 1, (clips,), generator=generator, device=device)
+        noise = torch.randn(clips, frames, COEFFICIENTS, generator=generator, device=device)
+        dropped = torch.rand(clips, generator=generator, device=device) < self.config.diffusion.style_dropout
+        return Chance(t, noise, dropped)
+
+    def prediction_at(
+        self, coefficients: Tensor, windows: Tensor, style: Tensor, padding: Tensor, chance: Chance
+    ) -> NoisedPrediction:
+        """`noised_prediction` with the times, noise and dropped styles given."""
+        t, noise, dropped = chance.t, chance.noise, chance.dropped
         style = torch.where(dropped[:, None, None], 0.0, self.normalise(style))
         padding = padding & ~dropped[:, None]
         x0 = self.normalise(coefficients)
@@ -233,4 +257,4 @@ class MotionModel(nn.Module):
         return condition.shape[0], [frames[i : i + size] for i in range(0, len(frames), size)]
 
 
-__all__ = ["MotionModel", "NoisedPrediction", "windows"]
+__all__ = ["Chance", "MotionModel", "NoisedPrediction", "windows"]

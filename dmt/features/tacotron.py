@@ -47,11 +47,12 @@ class LogMel(nn.Module):
         self.register_buffer("expected", expected, persistent=False)
 
     def forward(self, wave: Tensor) -> Tensor:
-        """wave [B, S] -> bands in dB of full scale [B, R, M]."""
+        """wave [B, S] -> bands in dB of full scale [B, R, M]; float32 even where the rest is autocast."""
         frames = wave.unfold(-1, RECEPTIVE_SAMPLES, SAMPLES_PER_ROW)
         frames = (frames - frames.mean(-1, keepdim=True)) * self.window  # [B, R, 400]
         spectrum = torch.fft.rfft(frames, SPECTRUM_POINTS).abs().square()  # [B, R, 513]
-        return 10 * torch.log10(spectrum @ self.bank + QUIETEST)
+        with torch.autocast(wave.device.type, enabled=False):  # powers go down to -120 dB, halves do not
+            return 10 * torch.log10(spectrum @ self.bank + QUIETEST)
 
     def nothing_heard(self, batch: int) -> BandStatistics:
         """Statistics before the first row."""

@@ -1,6 +1,6 @@
-"""Training: the paper's stages on the synthetic corpus."""
+"""Training: the paper's schedule, the bundled model's stages, and the learned renderer."""
 
-from .config import LossConfig, StageConfig, TrainingConfig
+from .config import LossConfig, PaperSchedule, StageConfig, TrainingConfig
 from .train import TrainingReport, train
 
-__all__ = ["LossConfig", "StageConfig", "TrainingConfig", "TrainingReport", "train"]
+__all__ = ["LossConfig", "PaperSchedule", "StageConfig", "TrainingConfig", "TrainingReport", "train"]

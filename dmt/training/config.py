@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ..config import ModelConfig, preset
+
+Precision = Literal["float32", "bfloat16", "float16"]
+"""What products are computed in; weights, sums and losses stay float32. float16 needs a GPU and scales its loss."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,42 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """A run in `output` from the corpus in `corpus`.
+class PaperSchedule:
+    """The paper's schedule (section 4.1), end to end on one loss.
 
-    The stages follow the paper: the two speech encoders first (here each with auxiliary heads that
-    name the sound and the lips, and are dropped afterwards), then the fusion with the encoders fixed,
-    then the denoiser and its decoders with fusion fixed.
+    First the speech encoders are fine-tuned at a small rate, through the generator, which learns with
+    them. Then, `rounds` times: the fusion with the generator fixed, and the generator (the decoders and
+    the encoders of window and style that feed them) with the fusion fixed. Each stage stops
+    when the validation measure of expression quality (`quality.py`) has not risen for `patience`
+    validations, and leaves its best averaged weights.
+    """
+
+    encoders: StageConfig = StageConfig(steps=2000, rate=1e-4, clips=8, frames=32)
+    """`rate` is the generator's."""
+    encoder_rate: float = 1e-5
+    fusion: StageConfig = StageConfig(steps=500, rate=1e-4, clips=16, frames=32)
+    decoders: StageConfig = StageConfig(steps=1500, rate=1e-4, clips=16, frames=32)
+    rounds: int = 2
+    crop: int = 100
+    """Frames of sound that are encoded together while encoders learn."""
+    patience: int = 5
+    """Validations without a gain that end a stage; 0: every stage runs to its end."""
+    least_gain: float = 1e-3
+    validation_clips: int = 24
+    sampler_steps: int = 5
+    """Sampler's steps in validation."""
+    cache_gigabytes: float = 4.0
+    """Memory for feature rows of encoders that are fixed; beyond it rows are computed again."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A run in `output` from the training data in `corpus`.
+
+    schedule: None trains the bundled model's stages, which need no pretrained speech encoder: the two
+    encoders first (each with auxiliary heads that name the sound and the lips, and are dropped
+    afterwards), then the fusion with the encoders fixed, then the denoiser and its decoders with fusion
+    fixed. A `PaperSchedule` trains by that instead, and prosodic, acoustic, fusion and denoiser are not read.
     """
 
     corpus: str
@@ -62,3 +96,13 @@ class TrainingConfig:
     """Train on the first so many shards only (for trying things out)."""
     parallel: bool = True
     """Train the two encoders, which do not know of one another, in two processes of one thread each."""
+    schedule: PaperSchedule | None = None
+    start: str | None = None
+    """A checkpoint to start from: one of ours, or DreamTalk's `denoising_network.pth` (paper's schedule only)."""
+    device: str = "cpu"
+    precision: Precision = "float32"
+    accumulate: int = 1
+    """Parts a step's batch is cut into on each process; their gradients are added up (paper's schedule only)."""
+    outlier_limit: float | None = 8.0
+    """Robust z-score of mean |x| from which a threshold's running mean ignores a batch; None: it never does."""
+    tensorboard: bool = False

@@ -5,88 +5,50 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from dmt.checkpoint import load_model
-from dmt.config import DenoiserConfig, SpeechConfig, TacotronConfig, preset
+from dmt.config import preset
 from dmt.corpus import Corpus
 from dmt.errors import InputError
 from dmt.training import LossConfig, StageConfig, TrainingConfig, loop, train
+from dmt.training.curriculum import new_model
 from dmt.training.denoiser import DenoiserStage
 from dmt.training.fusion import fused_rows
 from dmt.training.losses import MotionLoss
-from dmt.training.train import new_model
-
-FRAMES = 50
-
-
-def tiny_model():
-    return replace(
-        preset("demo"),
-        speech=SpeechConfig(
-            pretrained=None, width=16, layers=1, heads=2, feed_forward=16, conv_width=8, positional_kernel=8
-        ),
-        tacotron=TacotronConfig(width=16, conv_width=16, conv_layers=1),
-        denoiser=DenoiserConfig(
-            width=32, heads=2, feed_forward=32, content_layers=1, style_layers=1, decoder_layers=1, tail_width=16,
-            shared_matrices=2, dropout=0.1,
-        ),
-    )  # fmt: skip
-
-
-def write_corpus(folder, clips=4):
-    """Noise that is loud where the mouth is open: easy enough to learn in a few steps."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, seed in (("train", 0), ("validation", 1)):
-        rng = np.random.default_rng(seed)
-        opening = np.clip(rng.standard_normal((clips, FRAMES // 5)).repeat(5, 1) * 0.05 + 0.06, -0.02, 0.2)
-        loud = opening.repeat(640, 1) * rng.standard_normal((clips, FRAMES * 640))
-        np.savez(
-            folder / f"{split}-0000.npz",
-            wave=(loud * 20000).clip(-32000, 32000).astype(np.int16),
-            coefficients=rng.standard_normal((clips, FRAMES, 64)).astype(np.float16) * 0.3,
-            style=rng.standard_normal((clips, 40, 64)).astype(np.float16) * 0.3,
-            lips=np.stack([opening, 0 * opening], -1).astype(np.float16),
-            sounds=(opening.repeat(2, 1) > 0.08).astype(np.int8),
-            closures=np.array([[0, 5, 6], [1, 10, 12]], np.int32),
-            emotion=np.zeros(clips, np.int64),
-            language=np.zeros(clips, np.int64),
-        )
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    write_corpus(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole(corpus, tmp_path_factory):
+def whole(settings, corpus, tmp_path_factory):
     """Weights of a run that nothing interrupted."""
     return weights(train(settings(corpus, tmp_path_factory.mktemp("whole"))).checkpoint)
 
 
-def settings(corpus, output, steps=4, **changes):
-    stage = StageConfig(steps=steps, rate=3e-3, clips=2, frames=10)
-    return TrainingConfig(
-        corpus=str(corpus), output=str(output), model=tiny_model(), prosodic=stage, acoustic=stage, fusion=stage,
-        denoiser=stage, save_every=2, warm_up=2, parallel=False, **changes,
-    )  # fmt: skip
+@pytest.fixture(scope="session")
+def settings(shrunk):
+    """A short run of the bundled model's stages, with the tiny model."""
+
+    def make(corpus, output, steps=4, **changes):
+        stage = StageConfig(steps=steps, rate=3e-3, clips=2, frames=10)
+        return TrainingConfig(
+            corpus=str(corpus), output=str(output), model=shrunk("demo"), prosodic=stage, acoustic=stage,
+            fusion=stage, denoiser=stage, save_every=2, warm_up=2, parallel=False, **changes,
+        )  # fmt: skip
+
+    return make
 
 
 def weights(path):
     return {k: v.clone() for k, v in load_model(path).state_dict().items()}
 
 
-def test_run_leaves_a_checkpoint_logs_and_a_plot(corpus, tmp_path):
+def test_run_leaves_a_checkpoint_logs_and_a_plot(settings, corpus, tmp_path):
     pytest.importorskip("matplotlib", reason="plots need the extra [train]")
     seen = []
     report = train(settings(corpus, tmp_path / "run"), progress=lambda *a: seen.append(a))
     model = load_model(report.checkpoint)
-    assert model.config == tiny_model()
+    assert model.config == settings(corpus, "x").model
     assert not any(p.isnan().any() for p in model.parameters())
     assert report.plot.read_bytes().startswith(b"\x89PNG")
     assert {stage for stage, *_ in seen} == {"prosodic", "acoustic", "fusion", "denoiser"}
@@ -96,7 +58,7 @@ def test_run_leaves_a_checkpoint_logs_and_a_plot(corpus, tmp_path):
     assert not list((tmp_path / "run").glob(".*"))
 
 
-def test_same_seed_same_weights_other_seed_other_weights(corpus, tmp_path, whole):
+def test_same_seed_same_weights_other_seed_other_weights(settings, corpus, tmp_path, whole):
     again = weights(train(settings(corpus, tmp_path / "again")).checkpoint)
     other = weights(train(settings(corpus, tmp_path / "other", seed=1)).checkpoint)
     assert all(torch.equal(whole[k], again[k]) for k in whole)
@@ -104,25 +66,25 @@ def test_same_seed_same_weights_other_seed_other_weights(corpus, tmp_path, whole
 
 
 @pytest.mark.parametrize("where", ["prosodic", "acoustic", "fusion", "denoiser"])
-def test_a_killed_run_resumes_to_the_bit(corpus, tmp_path, monkeypatch, where, whole):
-    step = loop._step
+def test_a_killed_run_resumes_to_the_bit(settings, corpus, tmp_path, monkeypatch, where, whole):
+    step = loop._Run._train_step
 
-    def killed(stage, config, number, optimiser):
-        if stage.name == where and number == 3:  # after the state of step 2 was kept
+    def killed(run):
+        if run.stage.name == where and run.step == 3:  # after the state of step 2 was kept
             raise KeyboardInterrupt
-        return step(stage, config, number, optimiser)
+        return step(run)
 
-    monkeypatch.setattr(loop, "_step", killed)
+    monkeypatch.setattr(loop._Run, "_train_step", killed)
     with pytest.raises(KeyboardInterrupt):
         train(settings(corpus, tmp_path / "killed"))
-    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(loop._Run, "_train_step", step)
     resumed = weights(train(settings(corpus, tmp_path / "killed")).checkpoint)
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
     steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / f"{where}.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
 
 
-def test_the_encoder_learns(corpus, tmp_path):
+def test_the_encoder_learns(settings, corpus, tmp_path):
     config = replace(settings(corpus, tmp_path / "run"), prosodic=StageConfig(steps=120, rate=5e-3, clips=4, frames=50))
     train(config)
     rows = [json.loads(line) for line in (tmp_path / "run" / "prosodic.jsonl").read_text().splitlines()]
@@ -131,23 +93,23 @@ def test_the_encoder_learns(corpus, tmp_path):
     assert [row for row in rows if "validation_opening" in row][-1]["validation_opening"] > 0.5
 
 
-def test_another_configuration_is_refused(corpus, tmp_path):
+def test_another_configuration_is_refused(settings, corpus, tmp_path):
     train(settings(corpus, tmp_path / "run"))
     with pytest.raises(InputError, match="other settings"):
         train(settings(corpus, tmp_path / "run", losses=LossConfig(opening=9.0)))
 
 
-def test_models_without_own_encoders_are_refused(corpus, tmp_path):
+def test_models_without_own_encoders_are_refused(settings, corpus, tmp_path):
     with pytest.raises(InputError, match="own speech encoders"):
         train(replace(settings(corpus, tmp_path / "run"), model=preset("dreamtalk")))
 
 
-def test_missing_corpus(tmp_path):
+def test_missing_corpus(settings, tmp_path):
     with pytest.raises(InputError, match="no train shards"):
         train(settings(tmp_path / "nowhere", tmp_path / "run"))
 
 
-def test_windows_of_the_stage_are_those_of_the_model(corpus, tmp_path):
+def test_windows_of_the_stage_are_those_of_the_model(settings, corpus, tmp_path):
     from dmt.features import windows
 
     data = Corpus.load(corpus)
@@ -160,7 +122,7 @@ def test_windows_of_the_stage_are_those_of_the_model(corpus, tmp_path):
     torch.testing.assert_close(stage._windows(clips, frames), windows(rows[clips], 0, 49))
 
 
-def test_closures_weigh_more():
+def test_closures_weigh_more(settings):
     config = settings("x", "y")
     model = new_model(config)
     loss = MotionLoss(config.losses)
@@ -176,7 +138,7 @@ def test_closures_weigh_more():
     assert opening_term(closed) == pytest.approx(config.losses.closure * opening_term(opened), rel=1e-3)
 
 
-def test_fused_rows_match_the_model():
+def test_fused_rows_match_the_model(settings):
     model = new_model(settings("x", "y")).eval()
     with torch.no_grad():
         model.fusion.scale.fill_(0.7)
