@@ -16,7 +16,7 @@ BETWEEN = {"model", "checkpoint"}
 """Where the rooms meet, and how the meeting is saved."""
 PIPELINE = {"pipeline", "conventions", "driving", "scene", "progress"}
 """The recipe and its parts."""
-TOP = {"cli", "web", "doctor", "selftest"}
+TOP = {"cli", "web", "doctor", "selftest", "export"}
 
 ALLOWED_BETWEEN_ROOMS = {
     ("denoiser", "decoder"): "the denoiser's last layers are the two decoders",

@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import InputError
-from . import bench, convert, evaluate, generate, learn
+from . import bench, convert, evaluate, export, generate, learn, prepare
 
 app = typer.Typer(
     name="dmt",
@@ -30,7 +30,9 @@ app = typer.Typer(
 app.command("generate")(generate.generate)
 app.command("demo")(generate.demo)
 app.command("convert")(convert.convert)
+app.command("export")(export.export)
 app.command("corpus")(learn.corpus)
+app.command("prepare")(prepare.prepare)
 app.command("train")(learn.train)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(bench.app, name="bench")
