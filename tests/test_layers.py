@@ -113,8 +113,12 @@ def test_pipeline_and_training_do_not_import_one_another():
     assert not offenders(lambda source, target: source in learning and target in PIPELINE)
 
 
+def test_tracking_and_pipeline_do_not_import_one_another():
+    assert not offenders(lambda source, target: {source, target} & {"tracking"} and {source, target} & PIPELINE)
+
+
 def test_nothing_below_imports_the_top():
-    below = ROOMS | FOUNDATION | BETWEEN | PIPELINE | {"media", "training", "corpus", "evaluation"}
+    below = ROOMS | FOUNDATION | BETWEEN | PIPELINE | {"media", "tracking", "training", "corpus", "evaluation"}
     assert not offenders(lambda source, target: source in below and target in TOP)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -132,13 +133,18 @@ def _mesh(image: np.ndarray) -> list[np.ndarray]:
     """MediaPipe's meshes, [478, 3] pixels each; needs the package."""
     import mediapipe
 
-    height, width = image.shape[:2]
     options = {"static_image_mode": True, "refine_landmarks": True, "max_num_faces": 5}
     with (
         native_stderr_silenced(),
         mediapipe.solutions.face_mesh.FaceMesh(**options, min_detection_confidence=0.5) as mesh,
     ):
-        found = mesh.process(np.ascontiguousarray(image)).multi_face_landmarks or []
+        return mesh_faces(mesh, image)
+
+
+def mesh_faces(mesh: Any, image: np.ndarray) -> list[np.ndarray]:
+    """What an open MediaPipe FaceMesh finds in uint8 RGB [H, W, 3]: landmarks [478, 3] float32 in pixels, per face."""
+    height, width = image.shape[:2]
+    found = mesh.process(np.ascontiguousarray(image)).multi_face_landmarks or []
     # x and depth share the picture's width as their unit, y has its height.
     return [
         np.array([[p.x * width - 0.5, p.y * height - 0.5, p.z * width] for p in face.landmark], dtype=np.float32)

@@ -47,7 +47,7 @@ LEFT_BROW_EDGE = (285, 295, 282, 283, 276)
 JAW = (152, 148, 377, 175, 199)
 """Points that follow the jaw bone and not the lip."""
 
-_STABLE = (168, 6, 197, 195, 5, 4, 33, 133, 263, 362, 127, 356, 234, 454, 10, 109, 338, 98, 327, 2)
+STABLE = (168, 6, 197, 195, 5, 4, 33, 133, 263, 362, 127, 356, 234, 454, 10, 109, 338, 98, 327, 2)
 """Points that hardly move with expression; they fix the head's frame."""
 
 NECK_PIVOT = (0.0, 1.15, 0.85)
@@ -79,7 +79,7 @@ class Anatomy:
 
 def _align(neutral: Tensor, landmarks: Tensor) -> tuple[float, Tensor]:
     """Scale and rotation of the similarity that takes the neutral face onto the portrait (Kabsch, Umeyama)."""
-    index = list(_STABLE)
+    index = list(STABLE)
     source, target = neutral[index].double(), landmarks[index].double()
     source, target = source - source.mean(0), target - target.mean(0)
     u, s, vt = torch.linalg.svd(target.T @ source)
