@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = {"features", "fusion", "sparsity", "denoiser", "decoder", "diffusion", "face", "renderer"}
-FOUNDATION = {"config", "types", "rates", "errors", "atomic"}
+FOUNDATION = {"config", "types", "rates", "errors", "atomic", "hub"}
 BETWEEN = {"model", "checkpoint"}
 """Where the rooms meet, and how the meeting is saved."""
 PIPELINE = {"pipeline", "conventions", "driving", "scene", "progress"}
@@ -108,9 +108,13 @@ def test_the_model_imports_only_what_is_below_it():
 
 
 def test_pipeline_and_training_do_not_import_one_another():
-    learning = {"training", "corpus"}
+    learning = {"training", "corpus", "data"}
     assert not offenders(lambda source, target: source in PIPELINE and target in learning)
     assert not offenders(lambda source, target: source in learning and target in PIPELINE)
+
+
+def test_data_knows_neither_training_nor_evaluation():
+    assert not offenders(lambda source, target: source == "data" and target in {"training", "evaluation", "model"})
 
 
 def test_tracking_and_pipeline_do_not_import_one_another():
@@ -118,7 +122,7 @@ def test_tracking_and_pipeline_do_not_import_one_another():
 
 
 def test_nothing_below_imports_the_top():
-    below = ROOMS | FOUNDATION | BETWEEN | PIPELINE | {"media", "tracking", "training", "corpus", "evaluation"}
+    below = ROOMS | FOUNDATION | BETWEEN | PIPELINE | {"media", "tracking", "training", "corpus", "data", "evaluation"}
     assert not offenders(lambda source, target: source in below and target in TOP)
 
 
