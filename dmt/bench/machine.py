@@ -28,7 +28,7 @@ def conditions() -> dict[str, object]:
         "gpu": torch.cuda.get_device_name() if gpu else None,
         "architecture": "sm_{}{}".format(*torch.cuda.get_device_capability()) if gpu else None,
         "threads": torch.get_num_threads(),
-        "clock": "processor time of the thread" if torch.get_num_threads() == 1 else "wall clock",
+        "clock": "processor time" if torch.get_num_threads() == 1 else "wall clock",
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "dmt": __version__,
         "commit": commit(),

@@ -26,7 +26,7 @@ from dmt_kernels.masked import MU, UPDATES
 from dmt_kernels.ops.masked_linear import reference as fused
 from dmt_kernels.ops.threshold_ema import reference as thresholding
 
-from ..config import DenoiserConfig, SparsityConfig, preset
+from ..config import SparsityConfig, preset
 from ..decoder import region
 from ..denoiser import Denoiser
 from ..rates import COEFFICIENTS, STYLE_FRAMES, WINDOW
@@ -233,12 +233,10 @@ def _gradients(layer, x: Tensor, t: Tensor, mixture: Tensor) -> Callable[[], tup
     return lambda: torch.autograd.grad(y, leaves, grad, retain_graph=True)
 
 
-def step_case(
-    zeros: float, frames: int = FRAMES, config: DenoiserConfig | None = None, speech: int = 1024, device: str = "cpu"
-) -> Case:
-    """One step of the prepared denoiser over `frames` frames."""
+def step_case(zeros: float, frames: int = FRAMES, width: int = 256, speech: int = 1024, device: str = "cpu") -> Case:
+    """One step of the prepared denoiser over `frames` frames. speech: width of its features."""
     torch.manual_seed(0)
-    config = replace(config or preset("dmt").denoiser, dropout=0.0)
+    config = replace(preset("dmt").denoiser, dropout=0.0, width=width, feed_forward=4 * width)
     network = Denoiser(config, SparsityConfig(), speech).to(device).eval()
     clip = (
         torch.randn(1, frames, WINDOW, speech, device=device),

@@ -1,9 +1,9 @@
 """How this project times things: alternatives in turn, in one process, percentiles of rounds.
 
-One CPU thread is timed by its own processor time, which other load on the machine disturbs least; several threads by
-the wall clock; a GPU by events, with its L2 cache overwritten before each call. A short call on a CPU is preceded by an
-untimed one of the same alternative: who came before it in turn left other things in the caches, which costs a sparse
-product up to a third, and a dense one nearly nothing.
+One CPU thread is timed by the process's processor time, which other load on the machine disturbs least (threads of a
+video encoder count as well); several threads by the wall clock; a GPU by events, with its L2 cache overwritten before
+each call. A short call on a CPU is preceded by an untimed one of the same alternative: who came before it in turn left
+other things in the caches, which costs a sparse product up to a third, and a dense one nearly nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SAMPLE_SECONDS = 50e-6
 SHORT_SECONDS = 10e-3
 """Calls shorter than this find caches of their own making."""
 FEWEST, MOST = 5, 60
-"""Rounds, whatever the budget says."""
+"""Rounds, whatever the budget says, unless a caller asks for fewer."""
 M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # mallopt(3)
 
 
@@ -46,18 +46,21 @@ def percentiles(seconds: list[float]) -> Timing:
     return Timing(float(low), float(middle), float(high), len(seconds))
 
 
-def compare(alternatives: Alternatives, budget: float = 0.3, *, device: str = "cpu") -> dict[str, Timing]:
-    """Time all alternatives in turn, for about `budget` seconds and at least FEWEST rounds after a warm-up.
+def compare(
+    alternatives: Alternatives, budget: float = 0.3, *, device: str = "cpu", fewest: int = FEWEST
+) -> dict[str, Timing]:
+    """Time all alternatives in turn, for about `budget` seconds and at least `fewest` rounds after a warm-up.
 
     An alternative that alone would use up the budget sits out some rounds, so that a very slow one does not keep the
     others waiting; it still takes part in three.
     """
     once = {name: _spent(run, 1, device) for name, run in alternatives.items()}  # caches, code pages, allocator
-    once = {name: min(first, _spent(alternatives[name], 1, device)) for name, first in once.items()}
+    if sum(once.values()) < 1:  # of calls this long, the first tells enough
+        once = {name: min(first, _spent(alternatives[name], 1, device)) for name, first in once.items()}
     repeats = max(1, min(50, math.ceil(SAMPLE_SECONDS / max(min(once.values()), 1e-9))))
     cost = {name: t * (repeats + (t < SHORT_SECONDS)) for name, t in once.items()}
-    rounds = round(max(FEWEST, min(MOST, budget / sum(cost.values()))))
-    share = budget / len(alternatives)
+    rounds = round(max(fewest, min(MOST, budget / sum(cost.values()))))
+    share = max(budget, 1e-3) / len(alternatives)
     every = {name: max(1, min(rounds // 3, int(t * rounds / share / 4))) for name, t in cost.items()}
     samples: dict[str, list[float]] = {name: [] for name in alternatives}
     for number in range(rounds):
@@ -73,7 +76,7 @@ def _spent(run: Callable[[], object], repeats: int, device: str) -> float:
     """Seconds of one call, the mean of `repeats`."""
     if device == "cuda":
         return sum(_on_gpu(run) for _ in range(repeats)) / repeats
-    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     start = clock()
     for _ in range(repeats):
         run()

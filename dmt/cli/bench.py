@@ -70,6 +70,33 @@ def kernels(
 
 
 @app.command()
+def pipeline(
+    output: Output = Path("benchmark"),
+    threads: Threads = 1,
+    device: Device = "auto",
+    frames: Annotated[int, typer.Option(help="Frames that the denoiser makes in one call.")] = 128,
+    rounds: Annotated[int, typer.Option(help="Rounds in which all paths take their turn.")] = 3,
+) -> None:
+    """Every stage, plain, exact and fast, and the time to the first frame; DreamTalk's at full size, and ours."""
+    if frames < 1 or rounds < 1:
+        raise InputError(f"frames and rounds must be at least 1, got {frames} and {rounds}")
+    from ..bench import results, stages
+
+    where = _prepare(threads, device)
+
+    def report(row: stages.StageRow) -> None:
+        seconds = ", ".join(f"{path} {row.seconds(path):.3f}" for path in row.times)
+        typer.echo(f"{row.pipeline}, {row.name}: {seconds} s per s of video", err=True)
+
+    content = stages.run(where, frames=frames, rounds=rounds, report=report)
+    results.save(content, output / "pipeline.json")
+    for table in stages.tables(content):
+        _show(table)
+    typer.echo(stages.conditions(content))
+    _write(stages.markdown(content), output / "pipeline.md")
+
+
+@app.command()
 def report(
     source: Annotated[Path, typer.Argument(help="kernels.json or pipeline.json of an earlier run.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Markdown file; default: print it.")] = None,
