@@ -11,12 +11,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = {"features", "fusion", "sparsity", "denoiser", "decoder", "diffusion", "face", "renderer"}
-FOUNDATION = {"config", "types", "rates", "errors", "atomic", "hub"}
-BETWEEN = {"model", "checkpoint"}
-"""Where the rooms meet, and how the meeting is saved."""
+FOUNDATION = {"config", "types", "rates", "errors", "atomic"}
+BETWEEN = {"model", "checkpoint", "hub"}
+"""Where the rooms meet, and how the meeting is saved and shared."""
 PIPELINE = {"pipeline", "conventions", "driving", "scene", "progress"}
 """The recipe and its parts."""
-TOP = {"cli", "web", "doctor", "selftest", "export"}
+TOP = {"bench", "cli", "web", "doctor", "selftest", "export"}
 
 ALLOWED_BETWEEN_ROOMS = {
     ("denoiser", "decoder"): "the denoiser's last layers are the two decoders",
