@@ -13,6 +13,7 @@ from .diffusion import SAMPLERS, NoiseSchedule, guided
 from .errors import InputError
 from .features import FeatureExtractor, SpeechEncoder, TacotronEncoder, windows
 from .fusion import GatedFusion
+from .hub import OnHub
 from .rates import COEFFICIENTS, ROWS_PER_FRAME
 from .types import Features, StyleClip
 
@@ -44,7 +45,7 @@ class Chance:
         return Chance(self.t.to(device), self.noise.to(device), self.dropped.to(device))
 
 
-class MotionModel(nn.Module):
+class MotionModel(OnHub, nn.Module):
     """Features, fusion, denoiser and noise schedule of one configuration.
 
     Diffusion runs on (coefficients - coefficient_mean) / coefficient_std, buffers [64] that are
