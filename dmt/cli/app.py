@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import InputError
-from . import bench, convert, evaluate, export, generate, learn, prepare
+from . import bench, convert, evaluate, export, extract, generate, inspect, learn, prepare
 
 app = typer.Typer(
     name="dmt",
@@ -29,6 +29,9 @@ app = typer.Typer(
 )
 app.command("generate")(generate.generate)
 app.command("demo")(generate.demo)
+app.command("extract")(extract.extract)
+app.command("styles")(inspect.styles)
+app.command("inspect")(inspect.inspect)
 app.command("convert")(convert.convert)
 app.command("export")(export.export)
 app.command("corpus")(learn.corpus)

@@ -44,7 +44,7 @@ def progress() -> Iterator[Report]:
         bars.start()  # not before there is something to show: an error stays one line
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total, unit=UNITS.get(stage, ""))
-        bars.update(tasks[stage], completed=done)
+        bars.update(tasks[stage], completed=done, total=total)
 
     try:
         yield report
@@ -53,10 +53,25 @@ def progress() -> Iterator[Report]:
             bars.stop()
 
 
+def show_notes(notes: Sequence[str]) -> None:
+    """What the user should know, on stderr."""
+    for note in notes:
+        Console(stderr=True).print(f"note: {escape(note)}", highlight=False, soft_wrap=True)
+
+
+def show_finding(kind: str, facts: Sequence[tuple[str, str]], takes: Sequence[str]) -> None:
+    """What a file is, what it holds, and the commands that take it."""
+    console = Console()
+    console.print(f"[bold]{escape(kind)}[/bold]", highlight=False, soft_wrap=True)
+    for name, value in facts:
+        console.print(f"  {escape(name):<16} {escape(value)}", highlight=False, soft_wrap=True)
+    for command in takes:
+        console.print(f"  -> {escape(command)}", highlight=False, soft_wrap=True)
+
+
 def show_result(result: Result) -> None:
     """Notes on stderr; then time per stage, real-time factor, peak memory and where the video is."""
-    for note in result.notes:
-        Console(stderr=True).print(f"note: {escape(note)}", highlight=False)
+    show_notes(result.notes)
     table = Table(title="where the time went")
     table.add_column("stage")
     table.add_column("seconds", justify="right")

@@ -36,6 +36,8 @@ class MeshTracker:
         with native_stderr_silenced():
             options = {"static_image_mode": True, "refine_landmarks": True, "min_detection_confidence": 0.5}
             self._mesh = mediapipe.solutions.face_mesh.FaceMesh(max_num_faces=FACES, **options)
+            # Its threads write their log lines when they first run, so that must be now.
+            self._mesh.process(np.zeros((64, 64, 3), np.uint8))
         self._last: NDArray[np.float32] | None = None
         self.faces = 0
         """Most faces seen in one picture so far."""

@@ -1,0 +1,86 @@
+"""Files of weights: ours, DreamTalk's, and ones that only look like it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import safe_open
+
+from ..checkpoint import FORMAT
+from ..errors import InputError
+from .finding import Finding, damaged
+
+DENOISER = ("diff_net.", "net.content_encoder.")
+RENDERER = "mapping_net."
+SHOWN = 3
+"""Names of tensors that are shown of a file of unknown origin."""
+
+
+def from_safetensors(path: Path) -> Finding:
+    """Our checkpoints, DreamTalk's weights as `dmt convert` writes them, or any tensors by name."""
+    with damaged(path, "a safetensors file"), safe_open(path, framework="pt", device="cpu") as file:
+        metadata = file.metadata() or {}
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dictionary)
+    if metadata.get("format") != FORMAT:
+        return _weights(path, shapes)
+    with damaged(path, f"a {FORMAT}"):
+        config, record = json.loads(metadata["config"]), json.loads(metadata.get("record", "{}"))
+        facts = [("preset", str(config["name"])), ("version", metadata.get("version", "?")), *_counts(shapes)]
+        speech = config.get("speech", {}).get("pretrained")
+        facts.append(("speech encoder", f"pretrained: {speech}" if speech else "in the file"))
+        facts += [(f"record: {key}", str(value)[:100]) for key, value in list(record.items())[:8]]
+    return Finding(FORMAT, tuple(facts), ("dmt generate --checkpoint {}", "dmt evaluate ... --checkpoint {}"))
+
+
+def from_torch(path: Path) -> Finding:
+    """A .pth or .pt, read without unpickling objects."""
+    import torch
+
+    with damaged(path, "a checkpoint of plain tensors (Python objects are not loaded, because they could run code)"):
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    shapes = dict(_tensors(content))
+    if not shapes:
+        raise InputError(f"{path} is a PyTorch file but holds no tensors; expected a checkpoint")
+    return _weights(path, shapes)
+
+
+def _weights(path: Path, shapes: dict[str, tuple[int, ...]]) -> Finding:
+    names = [name.removeprefix("model_state_dict.").removeprefix("net_G_ema.") for name in shapes]
+    use: tuple[str, ...] = ()
+    if any(name.startswith(DENOISER) for name in names):
+        kind, use = "DreamTalk's denoiser", ("dreamtalk (as checkpoints/denoising_network.pth)",)
+    elif any(name.startswith(RENDERER) for name in names):
+        kind, use = "DreamTalk's renderer", ("dreamtalk (as checkpoints/renderer.pt)",)
+    else:
+        kind = "tensors of unknown use"
+    if use and path.suffix in (".pth", ".pt"):
+        use += ("dmt convert {} OUT.safetensors",)
+    facts = _counts(shapes)
+    if not use:
+        facts.append(("first tensors", ", ".join(f"{n} {list(s)}" for n, s in list(shapes.items())[:SHOWN])[:300]))
+    return Finding(kind, tuple(facts), use)
+
+
+def _counts(shapes: dict[str, tuple[int, ...]]) -> list[tuple[str, str]]:
+    from math import prod
+
+    return [("tensors", str(len(shapes))), ("numbers", f"{sum(prod(s) for s in shapes.values()):,}")]
+
+
+def _tensors(content: object, prefix: str = "", depth: int = 0) -> list[tuple[str, tuple[int, ...]]]:
+    """(dotted name, shape) of every tensor in nested dictionaries."""
+    import torch
+
+    if isinstance(content, torch.Tensor):
+        return [(prefix.removesuffix(".") or "tensor", tuple(content.shape))]
+    if not isinstance(content, Mapping) or depth > 4:
+        return []
+    return [pair for key, value in content.items() for pair in _tensors(value, f"{prefix}{key}.", depth + 1)]
+
+
+def _is_zip(path: Path) -> bool:
+    """Whether torch can map the file; older ones must be read whole."""
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"

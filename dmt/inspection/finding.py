@@ -1,0 +1,46 @@
+"""What is known of an inspected file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """kind: what it is, in words; facts: (name, value) to show; takes: commands that accept it.
+
+    What can be drawn, where there is any: expression [T, 64], pose [T, 9] (face.pose), picture uint8 RGB [H, W, 3],
+    landmarks [478, 3], loudness [n] (peak of each of n equal pieces of a sound).
+    """
+
+    kind: str
+    facts: tuple[tuple[str, str], ...]
+    takes: tuple[str, ...] = ()
+    expression: NDArray[np.float32] | None = None
+    pose: NDArray[np.float32] | None = None
+    picture: NDArray[np.uint8] | None = None
+    landmarks: NDArray[np.float32] | None = None
+    loudness: NDArray[np.float32] | None = None
+
+
+Reader = Callable[[Path], Finding]
+
+
+@contextmanager
+def damaged(path: Path, what: str) -> Iterator[None]:
+    """Whatever a library raises for a damaged file becomes one sentence; they raise dozens of kinds."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (Exception, MemoryError) as error:
+        reason = str(error).split("\n")[0][:200] or type(error).__name__
+        raise InputError(f"{path} cannot be read as {what}; it is damaged or of another kind ({reason})") from None
