@@ -57,7 +57,7 @@ $(VENV)/.demo: $(VENV)/.base $(SOURCES)
 
 $(VENV)/.test: $(VENV)/.base $(SOURCES)
 	rm -rf build/lib*
-	$(PIP) install -q -c constraints.txt --no-build-isolation ".[face,train,onnx,dev]"
+	$(PIP) install -q -c constraints.txt --no-build-isolation ".[face,train,onnx,web,ray,dev]"
 	touch $@ "$(VENV)/.demo"
 
 clean:
