@@ -1,0 +1,1 @@
+"""Experiments whose text, tables and plots are made from their own numbers; one package each."""

@@ -1,0 +1,87 @@
+"""The report's pictures, from its JSON alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from dmt.atomic import atomic
+
+CURVES = {
+    "without L_MI": ("all-no-mi", "o-", "tab:blue"),
+    "with L_MI": ("all", "s-", "tab:orange"),
+    "constant thresholds": ("fixed", "^--", "tab:green"),
+    "top-k": ("top_k", "v--", "tab:red"),
+}
+"""Label -> (first part of the variants' names, marker, colour)."""
+
+QUALITY = {
+    "voices.mouth": "mouth error",
+    "voices.aperture": "aperture r, unheard voices",
+    "english.aperture": "aperture r, filmed speaker",
+}
+
+
+def draw(results: dict[str, Any], folder: Path) -> None:
+    """ablation_curve.png and ablation_kept.png."""
+    _save(_curve(results), folder / "ablation_curve.png")
+    _save(_kept(results), folder / "ablation_kept.png")
+
+
+def family(results: dict[str, Any], first: str) -> list[tuple[str, dict[str, Any]]]:
+    """The finished variants whose names are `first` alone or `first`-<start>, from the most kept to the least."""
+    found = [
+        (name, data)
+        for name, data in results["variants"].items()
+        if data["seeds"] and data["start"] is not None and name in (first, f"{first}-{data['start']}")
+    ]
+    return sorted(found, key=lambda pair: -pair[1]["kept_mean"]["mean"])
+
+
+def _curve(results: dict[str, Any]) -> Figure:
+    figure = Figure(figsize=(4.4 * len(QUALITY), 3.6), layout="constrained")
+    for axis, (place, label) in zip(figure.subplots(1, len(QUALITY)), QUALITY.items(), strict=True):
+        for title, (first, style, colour) in CURVES.items():
+            points = [d for _, d in family(results, first) if place in d]
+            x, y, error = (
+                [d[k][v] for d in points] for k, v in (("kept_mean", "mean"), (place, "mean"), (place, "sd"))
+            )
+            if points:
+                axis.errorbar(x, y, yerr=error, fmt=style, color=colour, label=title, capsize=3, markersize=5)
+        dense = results["variants"]["all-dense"]
+        if place in dense:
+            axis.axhline(dense[place]["mean"], color="grey", linestyle=":", label="no thresholds")
+        axis.set(xlabel="kept share (mean of the decoders' four sites)", ylabel=label)
+        axis.invert_xaxis()
+    if figure.axes[0].get_legend_handles_labels()[0]:
+        figure.axes[0].legend(fontsize=7)
+    return figure
+
+
+def _kept(results: dict[str, Any]) -> Figure:
+    names = [n for n in ("dense", "thresholds", "all-no-mi", "all") if results["variants"][n]["seeds"]]
+    figure = Figure(figsize=(3.8 * max(1, len(names)), 3.4), layout="constrained")
+    axes = figure.subplots(1, max(1, len(names)), squeeze=False, sharey=True)[0]
+    for axis, name in zip(axes, names, strict=False):
+        for site, rows in results["variants"][name]["kept"].items():
+            times = sorted(rows, key=int)
+            axis.plot([int(t) for t in times], [rows[t] for t in times], "o-", markersize=3, label=short(site))
+        axis.set(title=name, xlabel="diffusion time", ylim=(0, 1))
+        axis.legend(fontsize=7)
+    axes[0].set_ylabel("kept share")
+    return figure
+
+
+def short(site: str) -> str:
+    """upper_decoder.layers.0.input_threshold -> upper 0 input."""
+    decoder, _, layer, kind = site.split(".")
+    return f"{decoder.removesuffix('_decoder')} {layer} {kind.removesuffix('_threshold')}"
+
+
+def _save(figure: Figure, path: Path) -> None:
+    FigureCanvasAgg(figure)
+    with atomic(path) as part:
+        figure.savefig(part, dpi=110, format="png")
