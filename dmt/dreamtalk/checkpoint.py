@@ -61,7 +61,8 @@ def is_foreign(path: str | Path) -> bool:
     try:
         with safe_open(path, framework="pt") as file:
             return "dreamtalk" in (file.metadata() or {}) or any(
-                name.removeprefix("diff_net.").startswith(("net.", "mapping_net.")) for name in file.keys()  # noqa: SIM118 - it is no dictionary
+                name.removeprefix("diff_net.").startswith(("net.", "mapping_net."))
+                for name in file.keys()  # noqa: SIM118 - it is no dictionary
             )
     except (SafetensorError, OSError):
         return False

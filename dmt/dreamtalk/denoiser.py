@@ -40,14 +40,14 @@ class DreamTalkDenoiser(nn.Module):
     @torch.no_grad()
     def encode_style(self, style: Tensor, padding: Tensor) -> Tensor:
         """style [B, 256, 64], padding [B, 256] bool, True where padded -> style code [B, 256]."""
-        _check_style(style, padding)
+        check_style(style, padding)
         return self.net.encode_style(style, padding)
 
     @torch.no_grad()
     def predict(self, x_t: Tensor, t: Tensor, audio: Tensor, style: Tensor, padding: Tensor) -> Tensor:
         """One call of the network: x_t [B, L, 64] at times t [B], audio [B, L, 11, 1024] -> x0 [B, L, 64]."""
         _check_audio(audio)
-        _check_style(style, padding)
+        check_style(style, padding)
         return self.net(x_t, t, audio, style, padding)
 
     @torch.no_grad()
@@ -71,41 +71,51 @@ class DreamTalkDenoiser(nn.Module):
         exact_path: every step through the plain network, nothing hoisted; for comparison.
         """
         _check_audio(audio)
-        _check_style(style, padding)
+        check_style(style, padding)
         shape = (*audio.shape[:2], COEFFICIENTS)
         if noise is None:
             noise = torch.randn(shape, generator=generator).to(audio.device)
         if tuple(noise.shape) != shape:
             raise InputError(f"expected noise {list(shape)} for this audio, got {list(noise.shape)}")
         self.schedule.times(steps)  # refuses a number of steps that does not divide 1000, also for empty audio
+        run = self._plain if exact_path else self.run
         pieces = [
-            self._sample(a, style, padding, n, steps, guidance, exact_path)
+            run(a, style, padding, n, steps, guidance)
             for a, n in zip(audio.split(FRAMES_AT_ONCE, 1), noise.split(FRAMES_AT_ONCE, 1), strict=True)
         ]
         return torch.cat(pieces, 1)
 
-    def _sample(
-        self, audio: Tensor, style: Tensor, padding: Tensor, noise: Tensor, steps: int, guidance: float, plain: bool
+    @torch.no_grad()
+    def run(
+        self, audio: Tensor, style: Tensor, padding: Tensor, noise: Tensor, steps: int = 10, guidance: float = 1.0
     ) -> Tensor:
-        clips = len(audio)
+        """`sample` without its checks: nothing that the host reads from the device or writes to it.
 
-        def times(t: int) -> Tensor:
-            return torch.full((clips,), t, device=audio.device)
-
-        if plain:  # both halves at every scale, as the original computes them
-            null = self.net.null_style(clips)
-
-            def denoise(x: Tensor, t: int) -> Tensor:
-                unconditional = self.net(x, times(t), audio, *null)
-                return unconditional + guidance * (self.net(x, times(t), audio, style, padding) - unconditional)
-        else:
-            prepared = self.net.prepare(audio, style, padding, guided=guidance != 1.0)
-            denoise = guided(
-                lambda x, t: self.net.step(prepared, x, times(t)),
-                lambda x, t: self.net.step_pair(prepared, x, times(t)),
-                guidance,
-            )
+        Arguments as there, all on one device and checked. It is what `GraphedSampler` captures.
+        """
+        prepared = self.net.prepare(audio, style, padding, guided=guidance != 1.0)
+        denoise = guided(
+            lambda x, t: self.net.step(prepared, x, _times(t, audio)),
+            lambda x, t: self.net.step_pair(prepared, x, _times(t, audio)),
+            guidance,
+        )
         return ddim(denoise, noise, self.schedule, steps)
+
+    def _plain(
+        self, audio: Tensor, style: Tensor, padding: Tensor, noise: Tensor, steps: int, guidance: float
+    ) -> Tensor:
+        """Both halves through the whole network at every scale, as the original computes them."""
+        null = self.net.null_style(len(audio))
+
+        def denoise(x: Tensor, t: int) -> Tensor:
+            unconditional = self.net(x, _times(t, audio), audio, *null)
+            return unconditional + guidance * (self.net(x, _times(t, audio), audio, style, padding) - unconditional)
+
+        return ddim(denoise, noise, self.schedule, steps)
+
+
+def _times(t: int, audio: Tensor) -> Tensor:
+    return torch.full((len(audio),), t, device=audio.device)
 
 
 def load_denoiser(source: Source) -> DreamTalkDenoiser:
@@ -148,7 +158,8 @@ def _check_audio(audio: Tensor) -> None:
         raise InputError(f"expected speech windows [B, L, {WINDOW}, {SPEECH_WIDTH}], got {list(audio.shape)}")
 
 
-def _check_style(style: Tensor, padding: Tensor) -> None:
+def check_style(style: Tensor, padding: Tensor) -> None:
+    """InputError unless style is [B, 256, 64] and padding [B, 256] leaves each clip a frame; waits for the device."""
     if style.ndim != 3 or tuple(style.shape[1:]) != (STYLE_FRAMES, COEFFICIENTS) or padding.shape != style.shape[:2]:
         raise InputError(
             f"expected style [B, {STYLE_FRAMES}, {COEFFICIENTS}] and padding [B, {STYLE_FRAMES}], "

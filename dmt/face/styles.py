@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -72,7 +73,9 @@ def _read_text(path: Path) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"no such style file: {path}")
     try:
-        rows = np.loadtxt(path, ndmin=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's about an empty file; the error below says it
+            rows = np.loadtxt(path, ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a table of {COEFFICIENTS} numbers per line: {error}") from None
     return finite_rows(rows, COEFFICIENTS, f"style clip {path}")

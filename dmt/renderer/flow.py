@@ -110,7 +110,8 @@ def deformation(flow: Tensor) -> Tensor:
     y = 2 * torch.arange(height, dtype=flow.dtype, device=flow.device) / (height - 1) - 1
     x = 2 * torch.arange(width, dtype=flow.dtype, device=flow.device) / (width - 1) - 1
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), 0)
-    size = torch.tensor([width - 1, height - 1], dtype=flow.dtype, device=flow.device).view(2, 1, 1)
+    # Filled on the device: a tensor made of a list is copied from the host, which no CUDA graph can hold.
+    size = torch.cat([flow.new_full((1, 1, 1), width - 1), flow.new_full((1, 1, 1), height - 1)])
     return (grid + 2 * flow / size).permute(0, 2, 3, 1)
 
 

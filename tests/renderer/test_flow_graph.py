@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from capture import host_work
 
 from dmt.errors import InputError
 from dmt.renderer.flow import FlowRenderer
@@ -15,6 +16,13 @@ def test_a_portrait_on_the_cpu_is_refused() -> None:
     fast = FastFlowRenderer(FlowRenderer())
     with pytest.raises(InputError, match="CUDA device"):
         GraphedRenderer(fast, fast.prepare(torch.zeros(1, 3, 32, 32)), 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_renderer_needs_nothing_of_the_host(dtype: torch.dtype) -> None:
+    fast = FastFlowRenderer(FlowRenderer(), dtype)
+    prepared = fast.prepare(torch.zeros(1, 3, 32, 32))
+    assert host_work(lambda motion: fast.render(prepared, fast.describe(motion)).image, torch.zeros(2, 73, 27)) == []
 
 
 @pytest.mark.gpu
