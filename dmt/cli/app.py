@@ -97,7 +97,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except USAGE_ERROR as error:
         return _fail(_usage(error), 2) if str(error) else 2  # without words: the help has been printed instead
     except (Stopped, KeyboardInterrupt, typer.Abort) as stop:
-        return _fail("stopped; no unfinished file is left", getattr(stop, "exit_code", 130))
+        said = getattr(stop, "sentence", "stopped; no unfinished file is left")
+        return _fail(said, getattr(stop, "exit_code", 130))
 
 
 def _usage(error: Any) -> str:

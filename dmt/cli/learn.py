@@ -1,9 +1,13 @@
-"""`dmt corpus` and `dmt train`: what reproduces the bundled checkpoint."""
+"""`dmt corpus` and `dmt train`: the synthetic corpus, and training by the bundled model's stages or the paper's."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,30 +43,127 @@ def corpus(
 
 
 def train(
-    corpus: Annotated[Path, typer.Option(help="A folder made by `dmt corpus`.")] = Path("corpus"),
+    data: Annotated[
+        Path, typer.Option("--data", "--corpus", help="A folder made by `dmt prepare` or `dmt corpus`.")
+    ] = Path("corpus"),
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The run's folder; a stopped run goes on there.")
     ] = Path("runs/demo"),
     preset: Annotated[str, typer.Option(help="demo, dmt or dreamtalk.")] = "demo",
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="paper, or bundled: the bundled model's stages (default for demo), which need nothing pretrained."
+        ),
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Weights to start from: our checkpoint or DreamTalk's denoising_network.pth.")
+    ] = None,
+    prediction: Annotated[str, typer.Option(help="What the network predicts (eq. 4): x0 or noise.")] = "x0",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16, or float16 (GPU).")] = "float32",
+    accumulate: Annotated[int, typer.Option(help="Parts that a step's batch is cut into.")] = 1,
+    settings: Annotated[
+        Path | None, typer.Option(help="JSON with any settings of a run's training.json, over the defaults.")
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write tensorboard's logs, too.")] = False,
     seed: Annotated[int, typer.Option(help="Same seed, same training.")] = 0,
 ) -> None:
-    """Train a model on a corpus; checkpoint, log and loss plot appear in the run's folder."""
+    """Train a model; settings, logs, resumable states, plots and the checkpoint appear in the run's folder."""
     if seed < 0:
         raise InputError(f"seed must be at least 0, got {seed}")
-    if not corpus.is_dir():
-        raise InputError(f"no corpus in {corpus}; make one with: dmt corpus {corpus}")
+    if not data.is_dir():
+        raise InputError(f"no corpus in {data}; make one with: dmt corpus {data}, or dmt prepare FOLDERS -o {data}")
     from ..config import preset as named
+    from ..config import replace
 
     model = named(preset)
+    model = replace(model, diffusion=replace(model.diffusion, prediction=prediction))
+    kind = schedule or ("bundled" if preset == "demo" else "paper")
+    if kind not in ("paper", "bundled"):
+        raise InputError(f"unknown schedule {kind!r}: expected paper or bundled")
+    options = {
+        "corpus": str(data),
+        "output": str(output),
+        "seed": seed,
+        "start": None if start is None else str(start),
+        "device": device,
+        "precision": precision,
+        "accumulate": accumulate,
+        "tensorboard": tensorboard,
+    }
+    config = _config(model, kind, options, settings)
     _writable(output)
-    from ..training import TrainingConfig
     from ..training import train as run
-    from .report import progress
 
-    config = TrainingConfig(corpus=str(corpus), output=str(output), model=model, seed=seed)
-    with progress() as report:
-        made = run(config, lambda stage, done, total, left: report(stage, done, total))
+    with _training_progress() as report, _resumable(output):
+        made = run(config, report)
+    if not made.first:
+        return
+    for note in made.notes:
+        typer.echo(f"note: {note}", err=True)
     typer.echo(f"wrote {made.checkpoint}" + (f" and {made.plot}" if made.plot else ""))
+
+
+def _config(model: Any, schedule: str, options: dict[str, Any], settings: Path | None) -> Any:
+    """The run's configuration: defaults, under the file of settings, under the options. InputError: a bad file."""
+    from ..config import from_dict, to_dict
+    from ..training import PaperSchedule, TrainingConfig
+
+    plain = TrainingConfig("", "", model=model, schedule=PaperSchedule() if schedule == "paper" else None)
+    values = to_dict(plain)
+    if settings is not None:
+        try:
+            values = _over(values, json.loads(settings.read_text()))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{settings} cannot be read as JSON ({error}); expected settings as in training.json"
+            ) from None
+    return from_dict(TrainingConfig, values | options)
+
+
+def _over(values: dict[str, Any], changes: Any) -> dict[str, Any]:
+    """`values` with `changes` in their places, mapping by mapping."""
+    if not isinstance(changes, dict):
+        raise ValueError(f"a mapping of settings was expected, got {changes!r}")
+    inner = {k: _over(values[k], v) for k, v in changes.items() if isinstance(values.get(k), dict) and v is not None}
+    return values | changes | inner
+
+
+@contextmanager
+def _resumable(output: Path) -> Iterator[None]:
+    """Whoever stops the run is told how to go on."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as stop:
+        stop.sentence = f"stopped; the same command goes on from the last state in {output}"
+        raise
+
+
+@contextmanager
+def _training_progress() -> Iterator[Callable[[str, int, int, float], None]]:
+    """A callback (stage, done, total, seconds left) that moves one bar per stage, on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = ("{task.description:<12}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bars = Progress(*columns, TextColumn("{task.fields[left]}"), console=Console(stderr=True))
+    tasks: dict[str, Any] = {}
+
+    def report(stage: str, done: int, total: int, left: float) -> None:
+        bars.start()  # not before there is something to show: an error stays one line
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total, left="")
+        left_for = f"{timedelta(seconds=round(left))} left" if done < total else ""
+        bars.update(tasks[stage], completed=done, left=left_for)
+
+    try:
+        yield report
+    finally:
+        if tasks:
+            bars.stop()
 
 
 def _writable(folder: Path) -> None:

@@ -30,12 +30,14 @@ class TrainingReport:
     """Where the checkpoint and the plot are (None without matplotlib), and the last measures of every stage.
 
     notes: sentences the user should read: what was left out, skipped, or started from.
+    first: whether this process is the one of its ranks that wrote and should speak.
     """
 
     checkpoint: Path
     plot: Path | None
     measures: dict[str, dict[str, float]]
     notes: tuple[str, ...] = ()
+    first: bool = True
 
 
 def train(config: TrainingConfig, progress: Progress | None = None) -> TrainingReport:
@@ -105,7 +107,7 @@ def _by_schedule(config: TrainingConfig, journal: Journal, ranks: Ranks, device:
         record = _record(config, f"{config.corpus}", len(clips), clips.minutes, measures)
         save_model(checkpoint, model.eval(), record)
     ranks.wait()
-    return TrainingReport(checkpoint, journal.plot([s.name for s in stages]), measures, tuple(notes))
+    return TrainingReport(checkpoint, journal.plot([s.name for s in stages]), measures, tuple(notes), ranks.first)
 
 
 def _starting_model(config: TrainingConfig, clips: ClipSet, device: torch.device) -> tuple[MotionModel, list[str]]:

