@@ -38,7 +38,7 @@ def record(benchmark, request: pytest.FixtureRequest):
     JSON, whose own figure is that of the first candidate of ours."""
 
     def run(case: Case) -> Row:
-        row = measure(case)
+        row = measure(case, 0.3 if request.config.getoption("--full") else 0.1)
         print(f"\n{request.node.name}")
         for name, t in row.times.items():
             print(f"  {name:<28}{t.p50:12.1f} us  (p20 {t.p20:.1f}, p80 {t.p80:.1f}; {t.rounds} rounds)")
@@ -47,28 +47,3 @@ def record(benchmark, request: pytest.FixtureRequest):
         return row
 
     return run
-
-
-@pytest.fixture
-def compare(benchmark, request: pytest.FixtureRequest):
-    """compare({name: function}, **facts): the same for whole stages, the first of which is the baseline."""
-
-    def run(alternatives: timing.Alternatives, rounds: int = 5, **facts: object) -> None:
-        times = timing.compare(alternatives, 0)
-        baseline = next(iter(times.values())).p50
-        print(f"\n{request.node.name}  " + "  ".join(f"{k}={v}" for k, v in facts.items()))
-        for name, t in times.items():
-            print(f"  {name:<28}{t.p50 / 1e3:10.3f} ms  {baseline / t.p50:6.2f}x")
-        benchmark.extra_info.update(times={n: asdict(t) for n, t in times.items()}, **facts)
-        benchmark.pedantic(list(alternatives.values())[-1], rounds=1, iterations=1)
-
-    return run
-
-
-@pytest.fixture
-def one_thread() -> None:
-    """Whatever --threads says."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/dreamtalk"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from golden import golden_weight
 
 from dmt import media

@@ -44,8 +44,10 @@ class StageRow:
 
     def seconds(self, path: str) -> float:
         """Of work per second of video, on the given path or the nearest less daring one that the stage has."""
-        there = [p for p in PATHS[: PATHS.index(path) + 1] if p in self.times]
-        return self.times[there[-1]].p50 / 1e6 / self.video
+        if path not in self.times:
+            there = [p for p in PATHS[: PATHS.index(path)] if p in self.times]
+            path = there[-1]
+        return self.times[path].p50 / 1e6 / self.video
 
     def to_json(self) -> dict[str, object]:
         return {**asdict(self), "seconds_per_second": {path: self.seconds(path) for path in self.times}}
@@ -59,7 +61,7 @@ class StageRow:
 def measure(stage: Stage, rounds: int = 3, device: str = "cpu") -> StageRow:
     """Check, count FLOPs and memory, then time the paths in turn. Raises WrongOutput."""
     with torch.no_grad():  # in inference mode the counter cannot look into parametrised layers
-        gflop = {path: counted(run) for path, run in stage.runs.items() if path != "fast"}
+        gflop = {path: counted(run) for path, run in stage.runs.items() if not path.startswith("fast")}
     with torch.inference_mode():
         facts = stage.check()
         peak = {path: peak_resident(run, device) for path, run in stage.runs.items()}
