@@ -37,6 +37,7 @@ app.command("export")(export.export)
 app.command("corpus")(learn.corpus)
 app.command("prepare")(prepare.prepare)
 app.command("train")(learn.train)
+app.command("train-renderer")(learn.train_renderer)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(bench.app, name="bench")
 

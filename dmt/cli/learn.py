@@ -1,4 +1,4 @@
-"""`dmt corpus` and `dmt train`: the synthetic corpus, and training by the bundled model's stages or the paper's."""
+"""`dmt corpus`, `dmt train`, `dmt train-renderer`: the synthetic corpus, and training on it or on data of one's own."""
 
 from __future__ import annotations
 
@@ -171,3 +171,47 @@ def _writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose another place") from None
+
+
+def train_renderer(
+    video: Annotated[Path, typer.Option("--video", help="A video of one person.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The run's folder; a stopped run goes on there.")
+    ] = Path("runs/renderer"),
+    motion: Annotated[
+        Path | None, typer.Option(help="Coefficients of its pictures, .mat or .npy; default: beside it, or tracked.")
+    ] = None,
+    start: Annotated[Path | None, typer.Option(help="DreamTalk's renderer.pt, to fine-tune.")] = None,
+    vgg: Annotated[Path | None, typer.Option(help="torchvision's vgg16 weights, for the perceptual term.")] = None,
+    size: Annotated[int, typer.Option(help="Pixels of the square picture, a multiple of 32.")] = 256,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2000,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-4,
+    pairs: Annotated[int, typer.Option(help="Pairs of pictures a step.")] = 4,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16, or float16 (GPU).")] = "float32",
+    seed: Annotated[int, typer.Option(help="Same seed, same training.")] = 0,
+) -> None:
+    """Train the learned renderer on one person's video, or fine-tune DreamTalk's."""
+    if steps < 1 or pairs < 1 or not rate > 0 or seed < 0:
+        raise InputError(
+            f"steps and pairs must be at least 1, rate above 0 and seed 0 or more, got {steps}, {pairs}, {rate}, {seed}"
+        )
+    from ..config import from_dict
+    from ..training.config import RendererConfig
+
+    values = {
+        name: None if path is None else str(path) for name, path in (("motion", motion), ("start", start), ("vgg", vgg))
+    }
+    stage = {"steps": steps, "rate": rate, "clips": pairs, "frames": 1}
+    values |= {"video": str(video), "output": str(output), "size": size, "stage": stage, "seed": seed}
+    config = from_dict(RendererConfig, {**values, "device": device, "precision": precision})
+    _writable(output)
+    from ..training.renderer import train_renderer as run
+
+    with _training_progress() as report, _resumable(output):
+        made = run(config, report)
+    if not made.first:
+        return
+    for note in made.notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"wrote {made.checkpoint}: " + ", ".join(f"{k} {v:.4f}" for k, v in made.measures.items()))

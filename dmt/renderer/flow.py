@@ -27,6 +27,14 @@ STRIDE = 32
 
 
 @dataclass(frozen=True)
+class FlowSize:
+    """Widths of the network; the defaults are the released one's. base: its channels are base / 2 to 4 base."""
+
+    base: int = 64
+    descriptor: int = DESCRIPTOR
+
+
+@dataclass(frozen=True)
 class Rendered:
     """image, warped: [B, 3, H, W] in [-1, 1]; flow: [B, 2, H/4, W/4] in flow-grid pixels."""
 
@@ -38,15 +46,17 @@ class Rendered:
 class Hourglass(nn.Module):
     """Portrait and descriptor -> features at a quarter of the size, [B, 256, H/4, W/4]."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: FlowSize) -> None:
         super().__init__()
+        b = size.base
         self.encoder = nn.Module()
-        self.encoder.input_layer = nn.Conv2d(3, 32, 7, padding=3)
-        for index, (inside, outside) in enumerate([(32, 64), (64, 128), (128, 256), (256, 256), (256, 256)]):
-            self.encoder.add_module(f"encoder{index}", DownBlock(inside, outside, DESCRIPTOR))
+        self.encoder.input_layer = nn.Conv2d(3, b // 2, 7, padding=3)
+        sizes = [(b // 2, b), (b, 2 * b), (2 * b, 4 * b), (4 * b, 4 * b), (4 * b, 4 * b)]
+        for index, (inside, outside) in enumerate(sizes):
+            self.encoder.add_module(f"encoder{index}", DownBlock(inside, outside, size.descriptor))
         self.decoder = nn.Module()
-        for index, (inside, outside) in {4: (256, 256), 3: (512, 256), 2: (512, 128)}.items():
-            self.decoder.add_module(f"decoder{index}", UpBlock(inside, outside, DESCRIPTOR))
+        for index, (inside, outside) in {4: (4 * b, 4 * b), 3: (8 * b, 4 * b), 2: (8 * b, 2 * b)}.items():
+            self.decoder.add_module(f"decoder{index}", UpBlock(inside, outside, size.descriptor))
 
     def forward(self, portrait: Tensor, descriptor: Tensor) -> Tensor:
         skips = [self.encoder.input_layer(portrait)]
@@ -62,10 +72,11 @@ class Hourglass(nn.Module):
 class Warping(nn.Module):
     """Estimates the flow that moves the portrait's pixels."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: FlowSize) -> None:
         super().__init__()
-        self.hourglass = Hourglass()
-        self.flow_out = nn.Sequential(LayerNorm2d(256), nn.LeakyReLU(0.1), nn.Conv2d(256, 2, 7, padding=3))
+        width = 4 * size.base
+        self.hourglass = Hourglass(size)
+        self.flow_out = nn.Sequential(LayerNorm2d(width), nn.LeakyReLU(0.1), nn.Conv2d(width, 2, 7, padding=3))
 
     def forward(self, portrait: Tensor, descriptor: Tensor) -> Tensor:
         return self.flow_out(self.hourglass(portrait, descriptor))
@@ -74,21 +85,22 @@ class Warping(nn.Module):
 class Editing(nn.Module):
     """Portrait beside warped portrait -> finished picture in [-1, 1]."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: FlowSize) -> None:
         super().__init__()
+        b = size.base
         self.encoder = nn.Module()
-        self.encoder.first = NormedConv(6, 64, 7)
-        for index, (inside, outside) in enumerate([(64, 128), (128, 256), (256, 256)]):
+        self.encoder.first = NormedConv(6, b, 7)
+        for index, (inside, outside) in enumerate([(b, 2 * b), (2 * b, 4 * b), (4 * b, 4 * b)]):
             self.encoder.add_module(f"down{index}", NormedConv(inside, outside, 3, pool=True))
         self.decoder = nn.Module()
-        for index, (inside, outside) in {2: (256, 256), 1: (256, 128), 0: (128, 64)}.items():
+        for index, (inside, outside) in {2: (4 * b, 4 * b), 1: (4 * b, 2 * b), 0: (2 * b, b)}.items():
             pair = nn.Module()
-            pair.res0, pair.res1 = ResidualBlock(inside, DESCRIPTOR), ResidualBlock(inside, DESCRIPTOR)
+            pair.res0, pair.res1 = (ResidualBlock(inside, size.descriptor) for _ in range(2))
             self.decoder.add_module(f"res{index}", pair)
             self.decoder.add_module(f"up{index}", NormedConv(inside, outside, 3, upsample=True))
             self.decoder.add_module(f"jump{index}", NormedConv(outside, outside, 3))
         self.decoder.final = nn.Module()
-        self.decoder.final.model = nn.Sequential(nn.Conv2d(64, 3, 7, padding=3))
+        self.decoder.final.model = nn.Sequential(nn.Conv2d(b, 3, 7, padding=3))
 
     def forward(self, portrait: Tensor, warped: Tensor, descriptor: Tensor) -> Tensor:
         skips = [self.encoder.first(torch.cat([portrait, warped], 1))]
@@ -133,11 +145,12 @@ def sampling_positions(flow: Tensor, size: tuple[int, int]) -> Tensor:
 class FlowRenderer(nn.Module):
     """DreamTalk's renderer: portrait [B, 3, H, W] in [-1, 1] and motion [B, 73, 27] -> `Rendered`."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: FlowSize | None = None) -> None:
         super().__init__()
-        self.mapping_net = MotionDescriptor(MOTION, DESCRIPTOR)
-        self.warpping_net = Warping()
-        self.editing_net = Editing()
+        size = size or FlowSize()
+        self.mapping_net = MotionDescriptor(MOTION, size.descriptor)
+        self.warpping_net = Warping(size)
+        self.editing_net = Editing(size)
 
     def forward(self, portrait: Tensor, motion: Tensor) -> Rendered:
         check_inputs(portrait, motion)

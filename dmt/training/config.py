@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from ..config import ModelConfig, preset
 
 Precision = Literal["float32", "bfloat16", "float16"]
 """What products are computed in; weights, sums and losses stay float32. float16 needs a GPU and scales its loss."""
+
+
+class RunConfig(Protocol):
+    """What every run's configuration tells the loop and the journal, whatever it trains."""
+
+    output: str
+    seed: int
+    weight_decay: float
+    clip_norm: float
+    average: float
+    warm_up: int
+    save_every: int
+    precision: Precision
+    accumulate: int
+    outlier_limit: float | None
+    tensorboard: bool
 
 
 @dataclass(frozen=True)
@@ -105,4 +121,42 @@ class TrainingConfig:
     """Parts a step's batch is cut into on each process; their gradients are added up (paper's schedule only)."""
     outlier_limit: float | None = 8.0
     """Robust z-score of mean |x| from which a threshold's running mean ignores a batch; None: it never does."""
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True)
+class RendererConfig:
+    """Training of the learned renderer on one person's video, in the folder `output`.
+
+    motion: .mat or .npy with the coefficients of every picture; None: the file beside the video, or else they are
+    tracked. start: DreamTalk's `renderer.pt` or its safetensors; None: random weights. vgg: torchvision's VGG-16 for
+    the perceptual term; None leaves that term out.
+    """
+
+    video: str
+    output: str
+    motion: str | None = None
+    start: str | None = None
+    vgg: str | None = None
+    size: int = 256
+    """Pixels of the square picture, a multiple of 32."""
+    base: int = 64
+    """Channels of the network's first layers; 64 is the released network, others cannot be loaded as it."""
+    stage: StageConfig = StageConfig(steps=2000, rate=1e-4, clips=4, frames=1)
+    """clips: pairs of pictures a step."""
+    reconstruction: float = 1.0
+    warp: float = 1.0
+    perceptual: float = 1.0
+    smoothness: float = 0.05
+    """Of the flow: mean difference of neighbours, in flow-grid pixels."""
+    seed: int = 0
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    average: float = 0.995
+    warm_up: int = 50
+    save_every: int = 100
+    device: str = "cpu"
+    precision: Precision = "float32"
+    accumulate: int = 1
+    outlier_limit: float | None = None
     tensorboard: bool = False

@@ -11,7 +11,7 @@ from typing import Any
 from ..atomic import atomic
 from ..config import to_dict
 from ..errors import InputError
-from .config import TrainingConfig
+from .config import RunConfig
 from .plots import plot_losses, plot_measures, plot_sparsity
 from .ranks import ALONE, Ranks
 from .state import load_state, save_state
@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int, float], None]
 class Journal:
     """Reads and writes the folder of one run; of several ranks only the first writes."""
 
-    def __init__(self, config: TrainingConfig, progress: Progress | None = None, ranks: Ranks = ALONE) -> None:
+    def __init__(self, config: RunConfig, progress: Progress | None = None, ranks: Ranks = ALONE) -> None:
         self.folder = Path(config.output)
         self._progress, self._first = progress, ranks.first
         self._boards: dict[str, Any] | None = {} if config.tensorboard and ranks.first else None

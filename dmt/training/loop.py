@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import InputError
 from ..sparsity import abnormal_batches, begin_step, guard_averages, kept_fractions, share_averages
-from .config import StageConfig, TrainingConfig
+from .config import RunConfig, StageConfig
 from .journal import Journal
 from .ranks import ALONE, Ranks
 from .state import restore, snapshot
@@ -61,7 +61,7 @@ class Stage(ABC):
         return {}
 
 
-def run_stage(stage: Stage, config: TrainingConfig, journal: Journal, ranks: Ranks = ALONE) -> nn.Module:
+def run_stage(stage: Stage, config: RunConfig, journal: Journal, ranks: Ranks = ALONE) -> nn.Module:
     """Train to the end, or on from where a run stopped; returns the averaged module in evaluation mode.
 
     With early stopping these are the averaged weights of the best validation. Each step draws from its own generator,
@@ -85,7 +85,7 @@ class _Loss(nn.Module):
 class _Run:
     """One stage under way."""
 
-    def __init__(self, stage: Stage, config: TrainingConfig, journal: Journal, ranks: Ranks) -> None:
+    def __init__(self, stage: Stage, config: RunConfig, journal: Journal, ranks: Ranks) -> None:
         self.stage, self.config, self.journal, self.ranks = stage, config, journal, ranks
         self.steps = stage.settings.steps
         self.cycle = math.ceil(self.steps / stage.settings.cycles)
