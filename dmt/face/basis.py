@@ -105,7 +105,7 @@ class LandmarkBasis:
         The plain inverse is ill-posed; the prior decides in the directions that hardly move a point.
         Differentiable in `target`; computed in float64.
         """
-        inverse, moves = self._posterior(points, weights, noise)
+        inverse, moves = self.posterior(points, weights, noise)
         mean = self.coef_mean.double()
         points = torch.as_tensor(points, device=self.basis.device)
         a = self.basis[:, points].reshape(COEFFICIENTS, -1).double()  # [64, 3P]
@@ -114,8 +114,8 @@ class LandmarkBasis:
         residual = target.double().flatten(-2) - mean @ a
         return (mean + residual @ moves.T @ inverse).to(self.basis.dtype)
 
-    def _posterior(self, points: Tensor, weights: Tensor | None, noise: float) -> tuple[Tensor, Tensor]:
-        """Posterior covariance [64, 64] and the weighted design A W [64, 3P], float64."""
+    def posterior(self, points: Tensor, weights: Tensor | None, noise: float) -> tuple[Tensor, Tensor]:
+        """What `solve` leaves uncertain: covariance [64, 64], and the weighted design A W [64, 3P], float64."""
         points = torch.as_tensor(points, device=self.basis.device)
         a = self.basis[:, points].reshape(COEFFICIENTS, -1).double()
         w = torch.ones(len(points), 3, dtype=torch.float64, device=a.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def from_text(path: Path) -> Finding:
     """Expression [T, 64] as text."""
     if path.stat().st_size > LARGEST // 4:
         raise InputError(f"{path} is longer than {LARGEST >> 32} GB of text, which is not looked at")
-    with damaged(path, f"a table of {COEFFICIENTS} numbers per line"):
+    with damaged(path, f"a table of {COEFFICIENTS} numbers per line"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of no data; that is said below
         try:
             rows = np.loadtxt(path, ndmin=2)
         except ValueError:
@@ -116,7 +118,7 @@ def _motion(
     path: Path, kind: str, facts: Facts, takes: tuple[str, ...], expression: NDArray, pose: NDArray | None
 ) -> Finding:
     """The facts that every clip of expression has."""
-    expression = np.ascontiguousarray(expression, np.float32)
+    expression = np.array(expression, np.float32)
     basis = LandmarkBasis.load()
     opening = basis.mouth_opening(torch.from_numpy(expression)).numpy()
     frames = len(expression)

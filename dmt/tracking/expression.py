@@ -19,7 +19,7 @@ from ..face.basis import LandmarkBasis, neutral_mean
 IDENTITY = 0.15
 """Spread of one landmark that who somebody is accounts for, eye distances, as independent noise. Neighbouring
 landmarks vary together, so this is about three times the spread of a single one."""
-TRACKING = 0.1
+TRACKING = 0.05
 """The same of a frame's difference from the clip's face: what the tracker and the basis get wrong."""
 GAP = 0.003
 """Spread with which the gaps of the lips are believed, eye distances."""
@@ -52,9 +52,12 @@ class ExpressionSolver:
         return (self._solved(difference) - self._still).numpy()
 
     def with_gaps(self, movement: Array, gaps: Array) -> NDArray[np.float32]:
-        """`lasting` + movement [T, 64], moved to the most probable coefficients whose lips are `gaps` [T, 3] apart."""
+        """`lasting` + movement [T, 64], given also how far the lips are apart, `gaps` [T, 3].
+
+        A Gaussian update of what the landmarks left uncertain: the lips go where they are seen, the rest stays.
+        """
         rows, rest = gap_rows(self._basis)
-        covariance = self._basis.coef_cov.double().numpy()
+        covariance = self._basis.posterior(self._points, self._weights, TRACKING)[0].numpy()
         gain = covariance @ rows.T @ np.linalg.inv(rows @ covariance @ rows.T + GAP**2 * np.eye(len(rows)))
         coefficients = self.lasting + movement
         return (coefficients + (gaps - rest - coefficients @ rows.T) @ gain.T).astype(np.float32)

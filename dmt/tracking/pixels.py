@@ -27,6 +27,8 @@ REACH = 1.5
 """Half side of the square that is looked at, eye distances."""
 NOISE = 30.0
 """Spread of a grey value's error; far above a camera's, for neighbouring errors are alike."""
+LOOK_EVERY = 3
+"""While there is no face, one is looked for in one of so many pictures; looking takes far longer than following."""
 LIKE = 0.75
 """Correlation with the first picture under which the face counts as lost."""
 
@@ -60,6 +62,8 @@ class PixelTracker:
         self._face: Array | None = None
         self._templates: list[Array] = []
         self._state: _State | None = None
+        """Where the face was last."""
+        self._missed = 0
         self.faces = 0
 
     def __enter__(self) -> PixelTracker:
@@ -71,14 +75,19 @@ class PixelTracker:
     def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """Landmarks [478, 3] in pixels of an RGB picture [H, W, 3]; None where the face is not to be seen."""
         grey = picture @ np.array([0.30, 0.59, 0.11])
+        look = self._missed % LOOK_EVERY == 0
+        self._missed += 1
         if self._face is None:
-            return self._begin(picture, grey)
-        state = None if self._state is None else self._followed(grey, self._state)
-        if state is None:
+            return self._begin(picture, grey) if look else None
+        assert self._state is not None
+        state = self._followed(grey, self._state)
+        if state is None and look:
             again = self._found(picture)
             state = None if again is None else self._followed(grey, again)
-        self._state = state
-        return None if state is None else self._landmarks(state).astype(np.float32)
+        if state is None:
+            return None
+        self._state, self._missed = state, 0
+        return self._landmarks(state).astype(np.float32)
 
     def _begin(self, picture: NDArray[np.uint8], grey: Array) -> NDArray[np.float32] | None:
         boxes = face_boxes(picture)
@@ -94,6 +103,7 @@ class PixelTracker:
         for size, _ in LEVELS:
             view = _View.around(grey, self._state, size)
             self._templates.append(view.values(self._placed(self._state)[:, :2]))
+        self._missed = 0
         return landmarks
 
     def _found(self, picture: NDArray[np.uint8]) -> _State | None:
