@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 
-import numpy as np
 import torch
 
 from .. import media
@@ -19,12 +20,11 @@ from ..renderer.warp import WarpRenderer
 from ..scene import asset
 from ..types import Motion, frames_for
 from .dreamtalk import encoder_stage
+from .first_frame import first_frame
 from .stage import Stage, differs
 
 PIPELINE = "bundled model"
 SIZE = 512
-BLOCK = SAMPLE_RATE // FRAME_RATE
-"""Samples that come at once in the live measurement: those of one frame."""
 
 
 def stages(frames: int = 64, device: str = "cpu") -> Iterator[Callable[[], Stage]]:
@@ -70,29 +70,19 @@ def _render(pipeline: Pipeline, frames: int) -> Stage:
     return Stage(PIPELINE, "warp renderer", frames / FRAME_RATE, {"plain": run})
 
 
-def first_frame(rounds: int = 3, device: str = "cpu") -> dict[str, float]:
-    """Seconds until the streaming iterator hands over its first frame, the bundled model being loaded.
+def begins(rounds: int = 3, device: str = "cpu") -> dict[str, float]:
+    """How soon the bundled model, loaded, shows its first frame of the bundled sentence; medians, in seconds.
 
-    file: the bundled sentence as a file. live: the same sound in blocks of one frame's samples, which come at once:
-    seconds of computing; live_heard: seconds of sound taken before the first frame came.
+    file: from the call to the frame, the sound being a file. heard, computed, keeping_up: the sound coming in blocks,
+    as `FirstFrame` defines them.
     """
     pipeline = load(device=device)
     sound = media.read_audio(asset("demo.flac"))
-    found: dict[str, list[float]] = {"file": [], "live": [], "live_heard": []}
-    for _ in range(rounds + 1):
+    found: dict[str, list[float]] = {"file": [], "heard": [], "computed": [], "keeping_up": []}
+    for _ in range(rounds):
         start = time.perf_counter()
         next(iter(pipeline.stream(asset("demo.flac"))))
         found["file"].append(time.perf_counter() - start)
-        heard: list[int] = []
-        start = time.perf_counter()
-        next(iter(pipeline.stream(_blocks(sound, heard))))
-        found["live"].append(time.perf_counter() - start)
-        found["live_heard"].append(sum(heard) / SAMPLE_RATE)
-    return {name: float(np.median(values[1:])) for name, values in found.items()}
-
-
-def _blocks(sound: np.ndarray, heard: list[int]) -> Iterator[np.ndarray]:
-    for start in range(0, len(sound), BLOCK):
-        block = sound[start : start + BLOCK]
-        heard.append(len(block))
-        yield block
+        for name, value in asdict(first_frame(pipeline, sound)).items():
+            found[name].append(value)
+    return {name: statistics.median(values) for name, values in found.items()}

@@ -19,7 +19,9 @@ SHAPES = ((64, 256), (256, 512), (1024, 256), (1024, 512), (1024, 1024), (4096, 
 QUICK = ((64, 256), (1024, 512), (4096, 512))
 ZEROS = (0.0, 0.3, 0.5, 0.7, 0.9, 0.95)
 ELSEWHERE_FROM = 0.5
-"""Below this share of zeros nobody would use a sparse format."""
+"""Below this share of zeros nobody would use a sparse format; AVX2 is measured from there on, too."""
+ELSEWHERE_TO = 4096 * 512
+"""Elements of x up to which other sparse products are measured: beyond, they take minutes."""
 SECTIONS = ("threshold_ema", "mask_bits", "sparse_linear", "masked_linear", "bfloat16", "avx2", "networks")
 
 
@@ -77,12 +79,14 @@ def cases(plan: Plan, section: str) -> Iterator[Case]:
     if section == "networks":
         yield from _networks(plan)
         return
-    if section in ("bfloat16", "avx2") and plan.device != "cpu" and section == "avx2":
+    if section == "avx2" and plan.device != "cpu":
         return
     for rows, width in plan.shapes:
         if section == "threshold_ema":
             torch._dynamo.reset()  # compiled forms are made for one shape
         for zeros in plan.zeros:
+            if section == "avx2" and zeros < ELSEWHERE_FROM:
+                continue
             yield from _of_shape(plan, section, rows, width, zeros)
 
 
@@ -90,7 +94,7 @@ def _of_shape(plan: Plan, section: str, rows: int, width: int, zeros: float) -> 
     device = plan.device
     if section == "sparse_linear":
         lone = device == "cpu" and torch.get_num_threads() == 1
-        elsewhere = lone and zeros >= ELSEWHERE_FROM
+        elsewhere = lone and zeros >= ELSEWHERE_FROM and rows * width <= ELSEWHERE_TO
         yield from products.sparse_linear_cases(rows, width, zeros, device=device, elsewhere=elsewhere)
         return
     make: dict[str, Callable[..., Iterator[Case]]] = {

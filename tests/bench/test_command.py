@@ -96,7 +96,10 @@ def test_the_pipelines_page(folder, tmp_path):
     ]
     conditions = json.loads((folder / "kernels.json").read_text())["conditions"]
     content = {"schema": results.SCHEMA, "kind": "pipeline", "conditions": conditions, "device": "cpu"}
-    content |= {"stages": [row.to_json() for row in rows], "first_frame": {"file": 1.0, "live": 0.5, "live_heard": 0.6}}
+    content |= {
+        "stages": [row.to_json() for row in rows],
+        "first_frame": {"file": 1.0, "heard": 0.5, "computed": 0.1, "keeping_up": 0.6},
+    }
     assert StageRow.from_json(content["stages"][0]) == rows[0]
     results.save(content, tmp_path / "pipeline.json")
     page = stages.markdown(results.load(tmp_path / "pipeline.json", "pipeline"))
