@@ -234,10 +234,10 @@ class MotionModel(OnHub, nn.Module):
 
     def _style(self, style: StyleClip, clips: int) -> tuple[Tensor, Tensor]:
         """The clip on this device, normalised, once per clip of the batch: [B, 256, 64], [B, 256]."""
+        if bool(style.padding.all(-1).any()):  # where the clip is, usually the host: asking a GPU means waiting for it
+            raise InputError("the style clip has no frames: every one of its 256 is padding")
         device = self.coefficient_mean.device
         coefficients, padding = style.coefficients.to(device), style.padding.to(device)
-        if bool(padding.all(-1).any()):
-            raise InputError("the style clip has no frames: every one of its 256 is padding")
         return self.normalise(coefficients).expand(clips, -1, -1), padding.expand(clips, -1)
 
     def _spans(self, condition: Tensor, frames: range | None) -> tuple[int, list[range]]:
