@@ -1,4 +1,4 @@
-"""`dmt evaluate`: each measure as one line of JSON."""
+"""`dmt evaluate`: measures of a model, each one line of JSON; measures of videos as a report."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ import typer
 from ..errors import InputError
 from .generate import Checkpoint
 
-app = typer.Typer(help="Measure a model; each command prints one line of JSON.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure a model (one line of JSON each), or videos against their references.", no_args_is_help=True
+)
 
+Size = Annotated[int, typer.Option(help="Pixels of the square that pictures are compared at.")]
+Crop = Annotated[str, typer.Option(help="none: whole pictures; face: the square around each video's face.")]
+Backbone = Annotated[str | None, typer.Option("--lpips", help="LPIPS backbone: a path, or hub to download it.")]
+Net = Annotated[str, typer.Option("--lpips-net", help="alex or vgg.")]
+Reference = Annotated[Path, typer.Option("--reference", "-r", help="Videos of the same names to compare with.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same numbers.")]
 
 
@@ -68,6 +75,66 @@ def emotions(
     from ..evaluation import evaluate_emotions
 
     _print(evaluate_emotions(audio, checkpoint, seed))
+
+
+@app.command()
+def videos(
+    generated: Annotated[Path, typer.Option("--generated", "-g", help="Generated videos (a folder, or one file).")],
+    reference: Reference,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The report's folder.")] = Path("report"),
+    size: Size = 256,
+    crop: Crop = "none",
+    landmarks: Annotated[str, typer.Option(help="auto, mediapipe, pixels or none.")] = "auto",
+    lpips: Backbone = None,
+    lpips_net: Net = "alex",
+    syncnet: Annotated[str | None, typer.Option(help="Weights for LSE-C and LSE-D (syncnet_v2.model).")] = None,
+    fid_network: Annotated[str | None, typer.Option(help="TorchScript for FID (inception-2015-12-05.pt).")] = None,
+    fvd_network: Annotated[str | None, typer.Option(help="TorchScript for FVD (i3d_torchscript.pt).")] = None,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Whether curves are drawn.")] = True,
+) -> None:
+    """Every measure of videos against their references: report.md, report.json and curves."""
+    from ..evaluation import EvaluationConfig, evaluate_videos, write_report
+    from ..evaluation.report import as_markdown, check_folder
+    from .report import progress
+
+    config = EvaluationConfig(size, crop, landmarks, lpips, lpips_net, syncnet, fid_network, fvd_network)
+    config.check()
+    check_folder(output)
+    with progress() as report:
+        found = evaluate_videos(generated, reference, config, progress=lambda d, t: report("compare", d, t))
+    files = write_report(found, output, plots=plots)
+    typer.echo(as_markdown(found).split("## Each video")[0].rstrip())
+    typer.echo(f"\nwrote {', '.join(str(file) for file in files)}")
+
+
+@app.command()
+def paper(
+    methods: Annotated[list[str], typer.Argument(help="METHOD=FOLDER of videos: DMT, DreamTalk, SadTalker, ...")],
+    reference: Reference,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write paper.md and paper.json here.")
+    ] = None,
+    size: Size = 256,
+    crop: Crop = "none",
+    lpips: Backbone = None,
+    lpips_net: Net = "alex",
+) -> None:
+    """The shape of the paper's Table 2: SSIM, LPIPS and PSNR of any methods, beside the values the paper prints."""
+    from ..evaluation import EvaluationConfig, evaluate_paper
+    from ..evaluation.paper import paper_markdown, parse_methods, write_paper
+    from ..evaluation.report import check_folder
+    from .report import progress
+
+    config = EvaluationConfig(size, crop, "none" if crop == "none" else "auto", lpips, lpips_net)
+    config.check()
+    folders = parse_methods(methods)
+    if output is not None:
+        check_folder(output)
+    with progress() as report:
+        table = evaluate_paper(folders, reference, config, progress=report)
+    if output is not None:
+        write_paper(table, config, output)
+    typer.echo(paper_markdown(table, config).rstrip())
 
 
 def _check(seed: int) -> None:
