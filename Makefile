@@ -13,11 +13,12 @@ PIP := "$(BIN)/python" -m pip --disable-pip-version-check
 SOURCES := $(shell find csrc dmt dmt_kernels -type f -not -path '*/__pycache__/*' -not -name '*.so' 2>/dev/null) \
 	pyproject.toml setup.py
 
-.PHONY: help demo test lint format doctor clean
+.PHONY: help demo test docs lint format doctor clean
 
 help:
 	@echo "make demo     write $(DEMO): the bundled portrait says the bundled sentence"
 	@echo "make test     run the whole test suite against the installed package"
+	@echo "make docs     write the reference of the Python interface to build/docs"
 	@echo "make lint     ruff and clang-format, changing nothing"
 	@echo "make format   the same, mending what can be mended"
 	@echo "make doctor   say what this machine has and what is missing"
@@ -29,6 +30,10 @@ demo: $(VENV)/.demo
 # The suite runs against the installed package, and insists that the compiled operators are what ran.
 test: $(VENV)/.test
 	DMT_EXPECT_COMPILED=1 DMT_EXPECT=cpu "$(BIN)/pytest" tests $(PYTEST_ARGS)
+
+docs: $(VENV)/.demo
+	$(PIP) install -q -c constraints.txt pdoc
+	"$(BIN)/python" docs/api.py build/docs
 
 lint: $(VENV)/.test
 	"$(BIN)/ruff" check .

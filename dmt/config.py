@@ -56,6 +56,8 @@ class SparsityConfig:
 
 @dataclass(frozen=True)
 class DenoiserConfig:
+    """Sizes of the denoiser: its two encoders, its decoders and the last layers of both regions."""
+
     width: int = 256
     heads: int = 8
     feed_forward: int = 1024
@@ -75,6 +77,8 @@ class DenoiserConfig:
 
 @dataclass(frozen=True)
 class DiffusionConfig:
+    """The noise schedule (linear betas over `steps` times, eq. 1-2) and what the network predicts."""
+
     steps: int = 1000
     beta_start: float = 1e-4
     beta_end: float = 0.02

@@ -47,10 +47,12 @@ class Plan:
 
 
 def quick(device: str = "cpu") -> Plan:
+    """The short form: few shapes, little time each."""
     return Plan(QUICK, budget=0.1, device=device)
 
 
 def full(device: str = "cpu") -> Plan:
+    """Every shape of the tables."""
     return Plan(SHAPES, budget=0.2, device=device)
 
 

@@ -89,6 +89,7 @@ def _masked_by(p: Operands) -> Callable[[Tensor], tuple[Tensor, ...]]:
 
 
 def ours(p: Operands, leg: str, route: int) -> Callable[[], Tensor]:
+    """One of the three products by our kernels, ready to be called."""
     return {
         "y": lambda: OPS.sparse_linear(p.x, p.bits, p.weight, p.bias, 0, route),
         "dX": lambda: OPS.sparse_linear_grad_input(p.grad, p.bits, p.weight, 0, route),
@@ -112,6 +113,7 @@ def others(p: Operands, leg: str) -> list[Candidate]:
 
 
 def expected(p: Operands, leg: str) -> Tensor:
+    """The same by the plain reference."""
     return {
         "y": lambda: reference.sparse_linear(p.x, p.bits, p.weight, p.bias),
         "dX": lambda: reference.grad_input(p.grad, p.bits, p.weight),

@@ -34,6 +34,7 @@ def write(results: Results, path: Path) -> None:
 
 
 def save(content: dict[str, object], path: Path) -> None:
+    """Write results as JSON; the file appears whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as part:
         part.write_text(json.dumps(content, indent=1) + "\n")

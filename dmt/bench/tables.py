@@ -14,6 +14,8 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class Table:
+    """A title, a heading, lines of text, and a remark below."""
+
     title: str
     columns: tuple[str, ...]
     lines: tuple[tuple[str, ...], ...]
@@ -44,6 +46,7 @@ def together(rows: Sequence[Row], role: str, name: str | None = None) -> float |
 
 
 def ratio(above: float | None, below: float | None) -> float | None:
+    """above / below; None where either is."""
     return None if above is None or below is None else above / below
 
 
@@ -53,6 +56,7 @@ def x(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
+    """A share as a percentage."""
     return "" if value is None else f"{value:.0%}"
 
 
@@ -65,6 +69,7 @@ def grouped(rows: Sequence[Row]) -> dict[tuple[Key, float], list[Row]]:
 
 
 def products(results: Results, dtype: str, isa: str | None) -> list[Row]:
+    """The rows of `sparse_linear` for one dtype and instruction set."""
     return [r for r in results.where(op="sparse_linear", dtype=dtype) if r.isa == isa]
 
 
@@ -74,6 +79,7 @@ def variants(results: Results) -> list[tuple[str, str | None]]:
 
 
 def named(variant: tuple[str, str | None]) -> str:
+    """A variant as a heading."""
     return ", ".join(part for part in variant if part)
 
 

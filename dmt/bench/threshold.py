@@ -35,11 +35,13 @@ def eager(x: Tensor, theta: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def by_mean(x: Tensor, theta: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """Eq. 5-7 as the paper writes them."""
     new = ALPHA * mu + (1 - ALPHA) * x.abs().mean()
     return torch.where(x.abs() > torch.sigmoid(theta) * new, x, 0.0), new
 
 
 def by_product(x: Tensor, theta: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """The mask as a factor."""
     new = ALPHA * mu + (1 - ALPHA) * x.abs().mean()
     return x * (x.abs() > torch.sigmoid(theta) * new).to(x.dtype), new
 
@@ -51,11 +53,13 @@ def by_rows(x: Tensor, theta: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def by_columns(x: Tensor, theta: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean in two levels, each column first."""
     new = ALPHA * mu + (1 - ALPHA) * (x.abs().sum(0).sum() / x.numel())
     return torch.where(x.abs() > torch.sigmoid(theta) * new, x, 0.0), new
 
 
 def in_place(x: Tensor, theta: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
+    """The running mean changed where it stands."""
     mu.mul_(ALPHA).add_(x.abs().sum(-1).sum() / x.numel(), alpha=1 - ALPHA)
     return torch.where(x.abs() > torch.sigmoid(theta) * mu, x, 0.0), mu
 
@@ -72,6 +76,7 @@ def divergence(mean_q: Tensor, var_q: Tensor, mean_p: Tensor, var_p: Tensor) -> 
 
 
 def variances(x: Tensor, theta: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Eq. 10 by torch's own variances."""
     y, new = by_rows(x, theta, mu)
     var_q, mean_q = torch.var_mean(x, 0, correction=0)
     var_p, mean_p = torch.var_mean(y, 0, correction=0)
@@ -79,6 +84,7 @@ def variances(x: Tensor, theta: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 def two_passes(x: Tensor, theta: Tensor, mu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Eq. 10 by means, then squares about them."""
     y, new = by_rows(x, theta, mu)
     mean_q, mean_p = x.mean(0), y.mean(0)
     var_q, var_p = (x - mean_q).square().mean(0), (y - mean_p).square().mean(0)

@@ -68,6 +68,7 @@ def _in_a_room(wave: np.ndarray, rate: int) -> np.ndarray:
 
 
 def main() -> None:
+    """Write the sentence of the demonstration as a FLAC file."""
     parser = argparse.ArgumentParser(prog="python -m dmt.corpus.demo_speech", description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("demo.flac"))
     output = parser.parse_args().output

@@ -80,6 +80,7 @@ def interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
 
 
 def smoothstep(x: Tensor) -> Tensor:
+    """3 x^2 - 2 x^3, x clamped to [0, 1]: rises from 0 to 1 without a kink."""
     x = x.clamp(0, 1)
     return x * x * (3 - 2 * x)
 

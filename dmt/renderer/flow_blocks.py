@@ -15,6 +15,7 @@ SLOPE = 0.1
 
 
 def activate(x: Tensor) -> Tensor:
+    """The leaky ReLU between all convolutions of the renderer."""
     return F.leaky_relu(x, SLOPE)
 
 
