@@ -60,9 +60,16 @@ def room(name: str) -> str | None:
 DMT = modules("dmt")
 KERNELS = modules("dmt_kernels")
 EDGES = sorted(
-    {(room(module), room(target), module) for module, targets in DMT.items() for target in targets if room(target)},
+    {
+        (room(module), room(target), module)
+        for module, targets in DMT.items()
+        if not module.endswith(".__main__")
+        for target in targets
+        if room(target)
+    },
     key=str,
 )
+"""A package's `__main__` is a door for the command line and no part of the package."""
 
 
 def offenders(forbidden) -> list[str]:
