@@ -127,13 +127,23 @@ def test_empty_input():
     assert block.feed_forward(torch.zeros(0, 8)).shape == (0, 8)
 
 
+def rows():
+    """What two ranks share: rows of different levels, so that neither knows the whole's mean or spread."""
+    return torch.randn(12, 8, generator=torch.Generator().manual_seed(7)) * torch.linspace(0.2, 3, 12)[:, None]
+
+
 def _rank(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     block = feed_forward(SparsityConfig())
     share_averages(block, torch.distributed.group.WORLD)
     x = torch.full((3 + rank, 8), float(1 + rank))
     block.feed_forward(x)
-    torch.save(block.input_threshold.state, f"{folder}/{rank}.pt")
+    threshold, part = site(initial_threshold=0.6), rows().chunk(2)[rank].clone().requires_grad_()
+    share_averages(threshold, torch.distributed.group.WORLD)
+    out = threshold(part)
+    (threshold.information + 0 * out.sum()).backward()
+    found = {"state": block.input_threshold.state, "information": threshold.information.detach(), "grad": part.grad}
+    torch.save(found | {"theta": threshold.theta.grad}, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -145,9 +155,17 @@ def test_ranks_share_one_average(tmp_path):
     finally:
         for process in ranks:
             process.kill()
-    states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    assert torch.equal(states[0], states[1])
-    assert math.isclose(float(states[0][0, 0]), (3 * 1 + 4 * 2) / 7, rel_tol=1e-6)
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert torch.equal(found[0]["state"], found[1]["state"])
+    assert math.isclose(float(found[0]["state"][0, 0]), (3 * 1 + 4 * 2) / 7, rel_tol=1e-6)
+    # Eq. 10 of both ranks together is that of one rank with all rows, and so are gradients averaged over ranks.
+    alone, x = site(initial_threshold=0.6), rows().requires_grad_()
+    alone(x)
+    alone.information.backward()
+    for each in found:
+        torch.testing.assert_close(each["information"], alone.information.detach())
+    torch.testing.assert_close(torch.cat([each["grad"] for each in found]) / 2, x.grad)
+    torch.testing.assert_close((found[0]["theta"] + found[1]["theta"]) / 2, alone.theta.grad)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,12 @@ from dmt.checkpoint import load_model, read_record
 from dmt.config import to_dict
 from dmt.corpus import Corpus
 from dmt.data import Clip
+from dmt.data.shards import write_shard
 from dmt.errors import InputError
 from dmt.training import LossConfig, PaperSchedule, StageConfig, TrainingConfig, train
 from dmt.training.clips import ClipSet, CorpusClips, Order, RowCache
 from dmt.training.curriculum import new_model
+from dmt.training.datasets import open_splits
 from dmt.training.drawing import draw, style_clips
 from dmt.training.end_to_end import EndToEndStage, plan
 from dmt.training.state import load_state, save_state
@@ -221,6 +223,17 @@ def test_clips_of_all_kinds(shrunk, corpus, tmp_path):
         assert torch.isfinite(stage.loss(part)[0]), index
     with pytest.raises(InputError, match="none of the 1 clips"):
         ClipSet([clip("short", 5)])
+
+
+def test_prepared_data_is_read(shrunk, corpus, tmp_path):
+    (tmp_path / "data").mkdir()
+    for split, names in (("train", ("one", "three")), ("validation", ("seven",))):
+        write_shard(tmp_path / "data" / f"{split}-0000.safetensors", [clip(name, 40) for name in names], [])
+    (tmp_path / "data" / "data.json").write_text("{}")
+    learned, held_out = open_splits(settings(tmp_path / "data", tmp_path / "run", shrunk("demo")))
+    assert [c.name for c in learned] == ["one", "three"] and len(ClipSet(held_out)) == 1
+    report = train(settings(tmp_path / "data", tmp_path / "run", shrunk("demo"), replace(SCHEDULE, rounds=0)))
+    assert read_record(report.checkpoint)["clips"] == 2
 
 
 def test_style_comes_from_another_clip_of_the_same_person_and_mood(shrunk, corpus, tmp_path):
