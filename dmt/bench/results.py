@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,16 @@ def save(content: dict[str, object], path: Path) -> None:
     """Write results as JSON; the file appears whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as part:
-        part.write_text(json.dumps(content, indent=1) + "\n")
+        part.write_text("{\n" + ",\n".join(_lines(content)) + "\n}\n")
+
+
+def _lines(content: dict[str, object]) -> Iterator[str]:
+    """A line per value, and per entry of a list, so that two runs can be compared by eye."""
+    for name, value in content.items():
+        if isinstance(value, list):
+            yield f"{json.dumps(name)}: [\n" + ",\n".join(f" {json.dumps(entry)}" for entry in value) + "\n]"
+        else:
+            yield f"{json.dumps(name)}: {json.dumps(value)}"
 
 
 def load(path: Path, kind: str) -> dict:

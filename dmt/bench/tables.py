@@ -39,6 +39,12 @@ def break_even(zeros: Sequence[float], ratios: Sequence[float]) -> float | None:
     return a + (b - a) * (1 - low) / (high - low)
 
 
+def _crossing(zeros: Sequence[float], ratios: Sequence[float | None]) -> float | None:
+    """`break_even` of what was measured."""
+    there = [(z, r) for z, r in zip(zeros, ratios, strict=True) if r is not None]
+    return break_even([z for z, _ in there], [r for _, r in there])
+
+
 def together(rows: Sequence[Row], role: str, name: str | None = None) -> float | None:
     """Microseconds of several legs one after the other, each by its fastest candidate of `role` (or by `name`)."""
     times = [row.us(role) if name is None else getattr(row.times.get(name), "p50", None) for row in rows]
@@ -91,11 +97,11 @@ def summary(results: Results) -> Table:
         groups = grouped(products(results, *variant))
         for role in ("ours", "auto"):
             least = [
-                min(ratio(together(g, "dense"), together(g, role)) for (_, z), g in groups.items() if z == share_)
-                for share_ in zeros
+                min((together(g, "dense") / together(g, role) for (_, z), g in groups.items() if z == at), default=None)
+                for at in zeros
             ]
             name = "always sparse" if role == "ours" else "auto"
-            crossing = share(break_even(zeros, least)) if role == "ours" else ""
+            crossing = share(_crossing(zeros, least)) if role == "ours" else ""
             lines.append((named(variant), name, *map(x, least), crossing))
     note = (
         "Dense over ours, y + dX + dW, the least of all shapes; dense is the better of PyTorch's product and oneDNN's."

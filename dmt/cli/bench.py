@@ -37,7 +37,7 @@ def kernels(
     section: Annotated[list[str] | None, typer.Option(help="Only this part; may be given again.")] = None,
     shape: Annotated[list[str] | None, typer.Option(help="Only this shape, as 1024x512; may be given again.")] = None,
     zeros: Annotated[list[float] | None, typer.Option(help="Only this share of zeros; may be given again.")] = None,
-    frames: Annotated[int, typer.Option(help="Frames the networks work on.")] = 64,
+    frames: Annotated[int | None, typer.Option(help="Frames the networks work on; default 32, 64 with --full.")] = None,
 ) -> None:
     """Every operator, dense against sparse, by share of zeros; forward and backward apart."""
     from dataclasses import replace
@@ -51,7 +51,7 @@ def kernels(
         sections=tuple(section or plan.sections),
         shapes=tuple(map(_shape, shape)) if shape else plan.shapes,
         zeros=tuple(sorted(zeros)) if zeros else plan.zeros,
-        frames=frames,
+        frames=frames or plan.frames,
     )
     peaks, rows = kernels.peaks(where), kernels.run(plan, _progress)
     made = results.Results(machine.conditions(), peaks, tuple(rows))

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from dmt.bench import bits, machine, network, products, tables, threshold, timing
+from dmt.bench import bits, machine, network, products, results, tables, threshold, timing
 from dmt.bench.case import Row, highest, peak_allocated
 from dmt.bench.stage import StageRow, counted
 from dmt.bench.stages import totals
@@ -112,6 +112,19 @@ def test_break_even(ratios, expected):
 
 def test_break_even_is_the_last_crossing():
     assert tables.break_even([0.0, 0.3, 0.5, 0.7], [1.1, 0.9, 0.8, 1.2]) == pytest.approx(0.6)
+
+
+def test_a_variant_may_lack_some_shares_of_zeros():
+    legs = [
+        row({"a": 1, "b": us, "c": 1}, {"a": "ours", "b": "dense", "c": "auto"}, zeros=z)
+        for z, us in ((0.1, 0.5), (0.5, 2))
+    ]
+    other = row({"a": 1, "b": 3, "c": 1}, {"a": "ours", "b": "dense", "c": "auto"}, zeros=0.5, isa="avx2")
+    table = tables.summary(results.Results({}, {}, (*legs, other)))
+    assert [line[2:] for line in table.lines if line[1] == "always sparse"] == [
+        ("0.50", "2.00", "23%"),
+        ("", "3.00", "50%"),
+    ]
 
 
 def test_legs_add_up():
