@@ -94,7 +94,7 @@ def extract(
 
     tracker: None takes MediaPipe where it is installed, the pixel tracker otherwise; `notes` say which.
     report: called with (stage, done, total). Pictures are held one at a time and landmarks lie in a temporary
-    file (6 kB a picture); in memory grow only the rows of the result, 2 MB a minute at 60 pictures a second.
+    file (6 kB a picture); in memory grow only the rows of the result and their working copies, 5 MB a minute.
     InputError: no such file, no picture track, damaged, no face, face lost for more than 0.4 s, bad stretch.
     """
     stretch = stretch or Stretch()
