@@ -48,6 +48,7 @@ def _panel(axes, shape: tuple[int, int], legs: dict[float, list]) -> None:
     crossing = break_even(zeros, [d / o for d, o in zip(dense, ours, strict=True)])
     if crossing is not None:
         axes.axvline(100 * crossing, color="tab:green", linewidth=1)
-        axes.annotate(f"pays from {crossing:.0%}", (100 * crossing, 0), color="tab:green", fontsize=7)
+        where = {"xytext": (3, 4), "textcoords": "offset points"}
+        axes.annotate(f"pays from {crossing:.0%}", (100 * crossing, 0), color="tab:green", fontsize=7, **where)
     axes.set(title=f"{shape[0]} x {shape[1]}", xlabel="zeros, %", ylabel="y + dX + dW, us", ylim=(0, None))
     axes.legend(fontsize=7)
