@@ -186,7 +186,7 @@ def _make_shard(job: _Job) -> int:
             if len(clip) < SHORTEST:
                 raise InputError(f"{len(clip)} frames are too few; at least {SHORTEST} are needed")
             if clip.wave is None and clip.features is None and not job.silent:
-                raise InputError("no sound: neither a track of its own nor a file of the same name was found")
+                raise InputError("no sound: no track of its own, no file of its name (--silent keeps such clips)")
             clips.append(clip)
         except InputError as error:
             failures.append(Failure(source.name, folder, str(error)))
