@@ -46,7 +46,7 @@ def _plot(
     figure = Figure(figsize=(width, 3.6))
     FigureCanvasAgg(figure)
     # Inches around and between the pictures; a layout engine takes seconds to find as much.
-    figure.subplots_adjust(left=0.6 / width, right=1 - 0.2 / width, bottom=0.14, top=0.92, wspace=0.18)
+    figure.subplots_adjust(left=0.8 / width, right=1 - 0.2 / width, bottom=0.14, top=0.92, wspace=0.24)
     for axis, (stage, rows) in zip(figure.subplots(1, max(1, len(logs)), squeeze=False)[0], logs.items(), strict=False):
         curves = sorted({key for row in rows for key in wanted(row)} - {"stage", "step", "time", "skipped_steps"})
         for name in curves:

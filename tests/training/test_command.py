@@ -45,7 +45,7 @@ def test_paper_schedule_from_the_command_line(shrunk, corpus, tmp_path, capsys):
         (["--preset", "dreamtalk", "--schedule", "bundled"], "own speech encoders"),
         (["--precision", "int4"], "must be one of"),
         (["--prediction", "velocity"], "must be one of"),
-        (["--device", "quantum"], "unknown device"),
+        (["--device", "quantum", "--schedule", "paper"], "unknown device"),
         (["--start", "absent.pth", "--schedule", "paper"], "no such checkpoint"),
         (["--settings", "absent.json"], "cannot be read as JSON"),
     ],

@@ -176,8 +176,6 @@ def test_bfloat16_is_near_float32(shrunk, corpus, tmp_path):
         loss.backward()
         losses.append(float(loss.detach()))
     assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.05)
-    report = train(settings(corpus, tmp_path / "run", shrunk("dmt"), replace(SCHEDULE, rounds=0), precision="bfloat16"))
-    assert all(p.dtype == torch.float32 for p in load_model(report.checkpoint).parameters())
 
 
 @pytest.mark.parametrize(
