@@ -59,26 +59,24 @@ def train(
     start: Annotated[
         Path | None, typer.Option(help="Weights to start from: our checkpoint or DreamTalk's denoising_network.pth.")
     ] = None,
-    prediction: Annotated[str, typer.Option(help="What the network predicts (eq. 4): x0 or noise.")] = "x0",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
-    precision: Annotated[str, typer.Option(help="float32, bfloat16, or float16 (GPU).")] = "float32",
-    accumulate: Annotated[int, typer.Option(help="Parts that a step's batch is cut into.")] = 1,
+    prediction: Annotated[str | None, typer.Option(help="What the network predicts (eq. 4): x0 or noise.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu (default) or cuda.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32 (default), bfloat16, or float16 (GPU).")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Parts that a step's batch is cut into.")] = None,
     settings: Annotated[
-        Path | None, typer.Option(help="JSON with any settings of a run's training.json, over the defaults.")
+        Path | None, typer.Option(help="JSON with any settings of a training.json; options go before it.")
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write tensorboard's logs, too.")] = False,
-    seed: Annotated[int, typer.Option(help="Same seed, same training.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same training.")] = None,
 ) -> None:
     """Train a model; settings, logs, resumable states, plots and the checkpoint appear in the run's folder."""
-    if seed < 0:
+    if seed is not None and seed < 0:
         raise InputError(f"seed must be at least 0, got {seed}")
     if not data.is_dir():
         raise InputError(f"no corpus in {data}; make one with: dmt corpus {data}, or dmt prepare FOLDERS -o {data}")
     from ..config import preset as named
-    from ..config import replace
 
     model = named(preset)
-    model = replace(model, diffusion=replace(model.diffusion, prediction=prediction))
     kind = schedule or ("bundled" if preset == "demo" else "paper")
     if kind not in ("paper", "bundled"):
         raise InputError(f"unknown schedule {kind!r}: expected paper or bundled")
@@ -90,7 +88,8 @@ def train(
         "device": device,
         "precision": precision,
         "accumulate": accumulate,
-        "tensorboard": tensorboard,
+        "tensorboard": tensorboard or None,
+        "model": {"diffusion": {"prediction": prediction}} if prediction else None,
     }
     config = _config(model, kind, options, settings)
     _writable(output)
@@ -106,7 +105,7 @@ def train(
 
 
 def _config(model: Any, schedule: str, options: dict[str, Any], settings: Path | None) -> Any:
-    """The run's configuration: defaults, under the file of settings, under the options. InputError: a bad file."""
+    """The configuration: defaults, over them the file of settings, over it the options. InputError: a bad file."""
     from ..config import from_dict, to_dict
     from ..training import PaperSchedule, TrainingConfig
 
@@ -119,7 +118,8 @@ def _config(model: Any, schedule: str, options: dict[str, Any], settings: Path |
             raise InputError(
                 f"{settings} cannot be read as JSON ({error}); expected settings as in training.json"
             ) from None
-    return from_dict(TrainingConfig, values | options)
+    given = {name: value for name, value in options.items() if value is not None}
+    return from_dict(TrainingConfig, _over(values, given))
 
 
 def _over(values: dict[str, Any], changes: Any) -> dict[str, Any]:

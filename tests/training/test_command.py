@@ -26,15 +26,18 @@ def write_settings(path, model, **changes):
 
 def test_paper_schedule_from_the_command_line(shrunk, corpus, tmp_path, capsys):
     schedule = {"encoders": STAGE, "fusion": STAGE, "decoders": {"steps": 2, "clips": 2}, "rounds": 1, "crop": 30}
-    settings = write_settings(tmp_path / "s.json", shrunk("dmt"), schedule={**schedule, "validation_clips": 1})
+    settings = write_settings(
+        tmp_path / "s.json", shrunk("dmt"), schedule={**schedule, "validation_clips": 1}, seed=5, clip_norm=0.5
+    )
     common = ["train", "--data", str(corpus), "-o", str(tmp_path / "run"), "--preset", "dmt", "--settings", settings]
     assert run([*common, "--precision", "bfloat16", "--accumulate", "2", "--seed", "3"]) == 0
     assert "wrote" in capsys.readouterr().out
     saved = json.loads((tmp_path / "run" / "training.json").read_text())
     assert saved["precision"] == "bfloat16" and saved["accumulate"] == 2 and saved["seed"] == 3
+    assert saved["clip_norm"] == 0.5 and saved["model"]["diffusion"]["prediction"] == "x0"
     assert saved["schedule"]["decoders"]["clips"] == 2 and saved["schedule"]["encoder_rate"] == 1e-5
     assert load_model(tmp_path / "run" / "model.safetensors").config == shrunk("dmt")
-    assert run(common) == 2  # the folder holds a run with other settings
+    assert run(common) == 2  # without the options the file's seed holds: the folder holds a run with other settings
     assert "other settings" in capsys.readouterr().err
 
 
