@@ -17,7 +17,7 @@ from dmt.features import SpeechEncoder
 from dmt.renderer.flow import FlowRenderer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # outputs are written into it: one module must not see another's
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints under their usual names; other names with spaces and letters beyond ASCII."""
     folder = tmp_path_factory.mktemp("dream talk ü")
