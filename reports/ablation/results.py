@@ -52,6 +52,7 @@ COMPARISONS = {
     "thresholds in the full model": ("all-no-mi", "all-dense"),
     "L_MI in the full model": ("all", "all-no-mi"),
     "L_MI in the full model, high thresholds": (f"all-{LEVELS[-1]}", f"all-no-mi-{LEVELS[-1]}"),
+    "thresholds and L_MI in the full model": ("all", "all-dense"),
     "all against dense": ("all", "dense"),
 }
 """Claim -> (with, without)."""

@@ -16,7 +16,7 @@ LAMBDA = 1.0
 
 SEEDS = (0, 1, 2)
 
-STAGE = StageConfig(steps=250, rate=2e-3, clips=10, frames=16)
+STAGE = StageConfig(steps=300, rate=2e-3, clips=12, frames=16)
 """The same for every variant."""
 
 

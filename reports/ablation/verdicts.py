@@ -24,18 +24,18 @@ def interval(difference: dict[str, Any]) -> float | None:
 
 
 def verdict(place: str, difference: dict[str, Any]) -> str:
-    """`better`, `worse` or `no difference shown`; `all better` or `all worse` where every seed agrees but the
-    interval still includes 0."""
+    """`better` or `worse` where the interval excludes 0; `leans ...` where it does not but all seeds agree, which
+    chance alone does in one case of four with three seeds and in every other one with two; else `undecided`."""
     sign = 1 if higher_is_better(place) else -1
     gains = [sign * gap for gap in difference["all"]]
     half = interval(difference)
     if half is not None and abs(difference["mean"]) > half:
         return "better" if sign * difference["mean"] > 0 else "worse"
     if len(gains) > 1 and all(g > 0 for g in gains):
-        return "better in every seed"
+        return "leans better"
     if len(gains) > 1 and all(g < 0 for g in gains):
-        return "worse in every seed"
-    return "no difference shown" if half is not None else "one seed only"
+        return "leans worse"
+    return "undecided" if half is not None else "one seed only"
 
 
 def good_as(place: str, difference: dict[str, Any]) -> bool:

@@ -47,8 +47,8 @@ def test_differences_are_taken_seed_by_seed():
     [
         ([0.10, 0.11, 0.12], "worse", "better"),
         ([-0.10, -0.11, -0.12], "better", "worse"),
-        ([0.01, 0.10, 0.30], "worse in every seed", "better in every seed"),
-        ([-0.1, 0.1, 0.05], "no difference shown", "no difference shown"),
+        ([0.01, 0.10, 0.30], "leans worse", "leans better"),
+        ([-0.1, 0.1, 0.05], "undecided", "undecided"),
         ([0.4], "one seed only", "one seed only"),
     ],
 )
