@@ -9,7 +9,11 @@ import csv
 import re
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import InputError
+from ..rates import SAMPLE_RATE
 from .clip import Clip
 from .source import EMOTIONS, PICTURES, VIDEOS, Source, files_below, mead_sentence, name_of, sound_named
 from .tracks import Tracker
@@ -97,7 +101,10 @@ def find_videos(folder: Path) -> list[Source]:
 
 
 def read(source: Source, tracker: Tracker) -> Clip:
-    """Motion from the tracker, the voice from its own file or the film's sound track (None where neither is)."""
+    """Motion from the tracker, the voice from its own file or the film's sound track (None where neither is).
+
+    Sound that is over before the track begins is an InputError.
+    """
     from ..media import read_audio
 
     assert source.pictures is not None
@@ -109,11 +116,19 @@ def read(source: Source, tracker: Tracker) -> Clip:
         track.coefficients,
         track.pose,
         fps=track.fps,
-        wave=None if spoken is None else read_audio(spoken),
+        wave=None if spoken is None else _heard_from(read_audio(spoken), track.start, spoken),
         sentence=source.sentence,
         emotion=source.emotion,
         partition=source.partition,
     )
+
+
+def _heard_from(wave: NDArray[np.float32], start: float, spoken: Path) -> NDArray[np.float32]:
+    """The voice [S] from `start` seconds on, so that it begins with the first row of the track."""
+    first = round(start * SAMPLE_RATE)
+    if first >= len(wave):
+        raise InputError(f"{spoken} ends {len(wave) / SAMPLE_RATE:.1f} s into the film, before its face is first seen")
+    return wave[first:]
 
 
 def _own_track(pictures: Path) -> Path | None:

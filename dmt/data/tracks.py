@@ -21,11 +21,15 @@ SIDECARS = (".mat", ".npy")
 
 @dataclass(frozen=True)
 class Track:
-    """coefficients [T, 64] and pose [T, 9] float32 of one face, `fps` rows a second."""
+    """coefficients [T, 64] and pose [T, 9] float32 of one face, `fps` rows a second.
+
+    start: seconds into the film of the first row; a film may begin before its face is seen.
+    """
 
     coefficients: NDArray[np.float32]
     pose: NDArray[np.float32]
     fps: float
+    start: float = 0.0
 
 
 Tracker = Callable[[Path], Track]
@@ -65,7 +69,7 @@ def stored_or_extracted(pictures: Path) -> Track:
     from ..tracking import extract
 
     found = extract(pictures)
-    return Track(found.expression, found.pose, float(FRAME_RATE))
+    return Track(found.expression, found.pose, float(FRAME_RATE), found.start)
 
 
 def read_motion(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -63,25 +63,26 @@ def read_film(video: str | Path, motion: str | Path | None, size: int) -> Film:
         cut = Image.fromarray(picture).crop(box).resize((size, size), Image.Resampling.LANCZOS)
         pictures.append(np.asarray(cut))
         times.append(seconds)
-    rows, fps = _motion(path, motion, len(pictures))
-    # Rows go by their own clock, pictures by theirs; both are read at 25 a second.
-    seconds = np.arange(int(min(len(rows) / fps, times[-1] + 1 / FRAME_RATE) * FRAME_RATE)) / FRAME_RATE
+    rows, fps, start = _motion(path, motion, len(pictures))
+    # Rows go by their own clock, pictures by theirs; both are read at 25 a second, from the first row on.
+    length = min(len(rows) / fps, times[-1] + 1 / FRAME_RATE - start)
+    seconds = start + np.arange(int(length * FRAME_RATE)) / FRAME_RATE
     nearest = np.abs(np.asarray(times)[None] - seconds[:, None]).argmin(1)
-    row = np.clip(np.rint(seconds * fps).astype(int), 0, len(rows) - 1)
+    row = np.clip(np.rint((seconds - start) * fps).astype(int), 0, len(rows) - 1)
     return Film.of(np.stack(pictures)[nearest], rows[row])
 
 
-def _motion(video: Path, motion: str | Path | None, pictures: int) -> tuple[np.ndarray, float]:
-    """Motion [T, 73] and its rows a second; a file of its own has one row a picture."""
+def _motion(video: Path, motion: str | Path | None, pictures: int) -> tuple[np.ndarray, float, float]:
+    """Motion [T, 73], its rows a second, and seconds into the video of the first; a file has one row a picture."""
     if motion is None:
         track = stored_or_extracted(video)
-        return np.concatenate([track.coefficients, track.pose], 1), track.fps
+        return np.concatenate([track.coefficients, track.pose], 1), track.fps, track.start
     coefficients, pose = read_motion(Path(motion))
     if abs(len(coefficients) - pictures) > 2:
         raise InputError(f"{motion} has {len(coefficients)} rows and {video} {pictures} pictures; they do not fit")
     from ..media.film import film_info
 
-    return np.concatenate([coefficients, pose], 1), film_info(video).rate or FRAME_RATE
+    return np.concatenate([coefficients, pose], 1), film_info(video).rate or FRAME_RATE, 0.0
 
 
 def _box(picture: np.ndarray, size: int, path: Path) -> tuple[int, int, int, int]:

@@ -3,13 +3,16 @@
 import made_trees as trees
 import numpy as np
 import pytest
+from filmed import Performance, Scripted
 
 from dmt.data import find_sources, read_clip
 from dmt.data.clip import RESTING_POSE
 from dmt.data.pirender import read_pictures
-from dmt.data.tracks import Track, stored
+from dmt.data.tracks import Track, stored, stored_or_extracted
 from dmt.errors import InputError
 from dmt.face.pose import REST
+from dmt.media import read_audio
+from dmt.tracking import recipe
 
 
 def clips_of(folder, **options):
@@ -116,6 +119,30 @@ def test_a_tracker_is_any_function(tmp_path):
     assert seen == [film] and len(clip) == 50
     with pytest.raises(InputError, match=r"expected one\.mat or one\.npy"):
         read_clip(find_sources(tmp_path)[0], stored)
+
+
+def test_a_film_that_begins_without_a_face_gives_its_sound_from_the_face_on(tmp_path):
+    film = trees.video(tmp_path / "one.mp4", frames=50)
+    whole = read_audio(film)
+
+    def tracker(path):
+        return Track(np.ones((38, 64), np.float32), np.zeros((38, 9), np.float32), 25.0, start=0.48)
+
+    source = find_sources(tmp_path)[0]
+    clip = read_clip(source, tracker)
+    assert np.array_equal(clip.wave[:1000], whole[7680:8680])
+    with pytest.raises(InputError, match="before its face is first seen"):
+        read_clip(source, lambda path: Track(clip.coefficients, clip.pose, 25.0, start=9.0))
+
+
+def test_the_tracker_says_when_its_film_first_shows_the_face(tmp_path, monkeypatch):
+    film = trees.video(tmp_path / "one.mp4", frames=75)
+    landmarks = [None] * 20 + list(Performance(frames=55).landmarks)
+    monkeypatch.setattr(recipe, "_best_tracker", lambda notes: Scripted(landmarks))
+    track = stored_or_extracted(film)
+    assert track.start == pytest.approx(20 / 25) and abs(len(track.coefficients) - 55) <= 1
+    clip = read_clip(find_sources(tmp_path)[0], stored_or_extracted)
+    assert abs(len(clip.wave) / 16_000 - 55 / 25) < 0.15
 
 
 def test_synthetic(tmp_path):

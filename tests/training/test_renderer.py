@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from dmt.data.tracks import Track
 from dmt.dreamtalk import load_renderer
 from dmt.errors import InputError
 from dmt.face.basis import LandmarkBasis, neutral_mean
@@ -114,3 +115,17 @@ def test_what_does_not_go_together(film, tmp_path):
         Film.of(np.zeros((3, 64, 64, 3), np.uint8), np.zeros((3, 73), np.float32))
     with pytest.raises(InputError, match="equal parts"):
         train_renderer(settings(tmp_path / "run", accumulate=3), film=film)
+
+
+def test_rows_meet_their_pictures_where_the_face_comes_late(tmp_path, monkeypatch):
+    with VideoWriter(tmp_path / "one.mp4", 64, 64, audio_rate=None) as out:
+        out.write(np.repeat(np.arange(0, 200, 5, dtype=np.uint8), 64 * 64 * 3).reshape(40, 64, 64, 3))
+    rows = np.repeat(np.arange(28, dtype=np.float32)[:, None], 73, 1)
+    track = Track(rows[:, :64], rows[:, 64:], 25.0, start=0.48)  # the 13th picture is its first
+    monkeypatch.setattr("dmt.training.film.stored_or_extracted", lambda path: track)
+    film = read_film(tmp_path / "one.mp4", None, 64)
+    shown = film.pictures.float().mean(tuple(range(1, film.pictures.ndim)))
+    assert torch.equal(film.windows[:, 0, 13], torch.arange(28.0))
+    assert torch.allclose(shown.diff(), shown.diff().mean(), atol=0.5 * float(shown.diff().mean()))
+    first = shown[0] / shown[-1]
+    assert float(first) == pytest.approx(60 / 195, abs=0.03)
