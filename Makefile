@@ -13,11 +13,12 @@ PIP := "$(BIN)/python" -m pip --disable-pip-version-check
 SOURCES := $(shell find csrc dmt dmt_kernels -type f -not -path '*/__pycache__/*' -not -name '*.so' 2>/dev/null) \
 	pyproject.toml setup.py
 
-.PHONY: help demo test docs lint format doctor clean
+.PHONY: help demo test test-slow docs lint format doctor clean
 
 help:
 	@echo "make demo     write $(DEMO): the bundled portrait says the bundled sentence"
 	@echo "make test     run the whole test suite against the installed package"
+	@echo "make test-slow  the tests that take minutes: hours of sound, many clients at once"
 	@echo "make docs     write the reference of the Python interface to build/docs"
 	@echo "make lint     ruff and clang-format, changing nothing"
 	@echo "make format   the same, mending what can be mended"
@@ -30,6 +31,9 @@ demo: $(VENV)/.demo
 # The suite runs against the installed package, and insists that the compiled operators are what ran.
 test: $(VENV)/.test
 	DMT_EXPECT_COMPILED=1 DMT_EXPECT=cpu "$(BIN)/pytest" tests $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.test
+	"$(BIN)/pytest" tests -m slow $(PYTEST_ARGS)
 
 docs: $(VENV)/.demo
 	$(PIP) install -q -c constraints.txt pdoc

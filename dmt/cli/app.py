@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import InputError
-from . import bench, convert, evaluate, export, extract, generate, inspect, learn, prepare
+from . import batch, bench, convert, evaluate, export, extract, generate, inspect, learn, prepare
 
 app = typer.Typer(
     name="dmt",
@@ -34,6 +34,7 @@ app.command("styles")(inspect.styles)
 app.command("inspect")(inspect.inspect)
 app.command("convert")(convert.convert)
 app.command("export")(export.export)
+app.command("batch")(batch.batch)
 app.command("corpus")(learn.corpus)
 app.command("prepare")(prepare.prepare)
 app.command("train")(learn.train)
