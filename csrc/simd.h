@@ -131,6 +131,10 @@ struct Lanes {
   void store(T* to) const {
     for (int i = 0; i < kLanes; ++i) narrow(v[i], to + i);
   }
+  template <typename T>
+  void stream(T* to) const {
+    store(to);
+  }
 #define DMT_LANEWISE(op)                                      \
   Lanes operator op(const Lanes& o) const {                   \
     Lanes r;                                                  \
@@ -147,6 +151,8 @@ struct Lanes {
     return r;
   }
   Lanes times_plus(const Lanes& b, const Lanes& c) const { return *this * b + c; }
+  Lanes plus_where(Mask m, const Lanes& o) const { return *this + o.where(m); }
+  Lanes plus_square_where(Mask m, const Lanes& o) const { return *this + (o * o).where(m); }
   Mask operator>(const Lanes& o) const {
     uint32_t m = 0;
     for (int i = 0; i < kLanes; ++i) m |= static_cast<uint32_t>(v[i] > o.v[i]) << i;
@@ -198,22 +204,28 @@ struct Float16x {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
   }
   void store(float* to) const { _mm512_storeu_ps(to, v); }
-  void store(BFloat16* to) const {
+  void store(BFloat16* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), as_bfloat16()); }
+  void store(Float16* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), as_float16()); }
+  // Past the caches; `to` is aligned to the vector.
+  void stream(float* to) const { _mm512_stream_ps(to, v); }
+  void stream(BFloat16* to) const { _mm256_stream_si256(reinterpret_cast<__m256i*>(to), as_bfloat16()); }
+  void stream(Float16* to) const { _mm256_stream_si256(reinterpret_cast<__m256i*>(to), as_float16()); }
+  __m256i as_float16() const { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+  __m256i as_bfloat16() const {
     const __m512i bits = _mm512_castps_si512(v);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
     const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
     const __m512i result = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(_mm512_srli_epi32(result, 16)));
-  }
-  void store(Float16* to) const {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(result, 16));
   }
   Float16x operator+(Float16x o) const { return {_mm512_add_ps(v, o.v)}; }
   Float16x operator-(Float16x o) const { return {_mm512_sub_ps(v, o.v)}; }
   Float16x operator*(Float16x o) const { return {_mm512_mul_ps(v, o.v)}; }
   Float16x abs() const { return {_mm512_abs_ps(v)}; }
   Float16x times_plus(Float16x b, Float16x c) const { return {_mm512_fmadd_ps(v, b.v, c.v)}; }
+  Float16x plus_where(Mask m, Float16x o) const { return {_mm512_mask_add_ps(v, m.m, v, o.v)}; }
+  Float16x plus_square_where(Mask m, Float16x o) const { return {_mm512_mask3_fmadd_ps(o.v, o.v, v, m.m)}; }
   Mask operator>(Float16x o) const { return {_mm512_cmp_ps_mask(v, o.v, _CMP_GT_OQ)}; }
   Float16x where(Mask m) const { return {_mm512_maskz_mov_ps(m.m, v)}; }
   void add_to(double* to) const {
@@ -280,14 +292,20 @@ struct Float16x {
     const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
     return _mm256_srli_epi32(_mm256_blendv_epi8(near, quiet, nan), 16);
   }
-  void store(BFloat16* to) const {
-    const __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded(a), rounded(b)), 0xd8);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), both);
+  __m256i as_bfloat16() const { return _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded(a), rounded(b)), 0xd8); }
+  __m256i as_float16() const {
+    return _mm256_set_m128i(_mm256_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT),
+                            _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
   }
-  void store(Float16* to) const {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 8), _mm256_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT));
+  void store(BFloat16* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), as_bfloat16()); }
+  void store(Float16* to) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), as_float16()); }
+  // Past the caches; `to` is aligned to 32 bytes.
+  void stream(float* to) const {
+    _mm256_stream_ps(to, a);
+    _mm256_stream_ps(to + 8, b);
   }
+  void stream(BFloat16* to) const { _mm256_stream_si256(reinterpret_cast<__m256i*>(to), as_bfloat16()); }
+  void stream(Float16* to) const { _mm256_stream_si256(reinterpret_cast<__m256i*>(to), as_float16()); }
   Float16x operator+(Float16x o) const { return {_mm256_add_ps(a, o.a), _mm256_add_ps(b, o.b)}; }
   Float16x operator-(Float16x o) const { return {_mm256_sub_ps(a, o.a), _mm256_sub_ps(b, o.b)}; }
   Float16x operator*(Float16x o) const { return {_mm256_mul_ps(a, o.a), _mm256_mul_ps(b, o.b)}; }
@@ -297,6 +315,11 @@ struct Float16x {
   }
   Float16x times_plus(Float16x x, Float16x y) const {
     return {_mm256_fmadd_ps(a, x.a, y.a), _mm256_fmadd_ps(b, x.b, y.b)};
+  }
+  Float16x plus_where(Mask m, Float16x o) const { return *this + o.where(m); }
+  Float16x plus_square_where(Mask m, Float16x o) const {
+    const Float16x e = o.where(m);
+    return e.times_plus(e, *this);
   }
   Mask operator>(Float16x o) const { return {_mm256_cmp_ps(a, o.a, _CMP_GT_OQ), _mm256_cmp_ps(b, o.b, _CMP_GT_OQ)}; }
   Float16x where(Mask m) const { return {_mm256_and_ps(a, m.a), _mm256_and_ps(b, m.b)}; }
@@ -315,6 +338,13 @@ using Floats = Float16x;
 using Floats = Lanes<float>;
 
 #endif
+
+// Makes what was streamed visible to other threads before anything that is stored later.
+inline void end_stream() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
 
 template <typename T>
 struct ArithmeticOf {

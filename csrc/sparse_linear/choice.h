@@ -10,9 +10,6 @@ namespace dmt::sparse_linear {
 enum class Product { kForward, kGradInput, kGradWeight };
 enum Route : int64_t { kAuto = 0, kDense = 1, kSparse = 2 };
 
-// Products with fewer multiplications, or a side shorter than this, oneDNN does not do faster than MKL.
-constexpr int64_t kSmallProduct = 1 << 24, kSmallSide = 128;
-
 // Words whose sums stay in registers: few live elements a word leave time for misses in the first-level cache.
 inline int64_t words_at_once(double live) { return live > 0.2 ? 1 : live > 0.08 ? 2 : 4; }
 
@@ -24,17 +21,21 @@ inline double break_even(Product product, Dtype dtype) {
   return dtype == Dtype::kBfloat16 ? bfloat16[i] : dtype == Dtype::kHalf ? half[i] : wide[i];
 }
 
-// What the sparse product spends on packing, in rows of the dense product.
-constexpr double kPackingRows = 1.5;
+// What the sparse product spends on packing, and dW on its way out as well, in rows of the dense product.
+inline double packing_rows(Product product) { return product == Product::kGradWeight ? 10 : 1.5; }
 
-// Below this many multiplications the masked copy and the calls around a dense product cost more than it saves.
-constexpr int64_t kTinyProduct = 1 << 23;
+// What a dense product costs beside its multiplications, in multiplications: the masked copy of x, the bias, the call.
+inline int64_t dense_call(Product product) {
+  return product == Product::kForward ? int64_t{1} << 18 : product == Product::kGradInput ? int64_t{1} << 16 : 0;
+}
 
 inline bool goes_dense(int64_t route, Product product, Dtype dtype, int64_t rows, int64_t columns, int64_t outputs,
                        double live) {
   if (route != kAuto) return route == kDense;
-  if (rows * columns * outputs < kTinyProduct) return false;
-  return static_cast<double>(rows) * (1 - live / break_even(product, dtype)) < kPackingRows;
+  if (rows * columns * outputs == 0) return false;
+  const double weight = static_cast<double>(columns) * static_cast<double>(outputs);
+  const double saved = static_cast<double>(rows) * (1 - live / break_even(product, dtype)) - packing_rows(product);
+  return saved * weight + static_cast<double>(dense_call(product)) < 0;
 }
 
 }  // namespace dmt::sparse_linear

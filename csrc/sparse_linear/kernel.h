@@ -122,6 +122,16 @@ inline void transpose_bits(const uint64_t* source, int64_t stride, int64_t rows,
   for (int64_t c = 0; c < columns; ++c) target[c * target_stride] = v[c];
 }
 
+inline int64_t count_live(const uint64_t* bits, int64_t bits_stride, int64_t rows, int64_t columns) {
+  const int64_t words = (columns + 63) / 64;
+  int64_t live = 0;
+  for (int64_t r = 0; r < rows; ++r, bits += bits_stride) {
+    for (int64_t w = 0; w + 1 < words; ++w) live += __builtin_popcountll(bits[w]);
+    if (words > 0) live += __builtin_popcountll(bits[words - 1] & valid_bits(words - 1, columns));
+  }
+  return live;
+}
+
 template <class S>
 void apply_mask(const void* source, int64_t stride, const uint64_t* bits, int64_t bits_stride, int64_t rows,
                 int64_t columns, void* target, int64_t target_stride) {
@@ -329,7 +339,7 @@ void grad_input(const GradInput& g) {
 template <class S>
 constexpr Steps kSteps = {
     kBlock<Sum<S>>, sizeof(Sum<S>),   pack_transposed<S>,    pack_straight<S>, transpose_in<S>, transpose_out<S>,
-    transpose_bits, accumulate<S, S>, accumulate<S, Sum<S>>, grad_input<S>,    apply_mask<S>,
+    transpose_bits, accumulate<S, S>, accumulate<S, Sum<S>>, grad_input<S>,    count_live,      apply_mask<S>,
 };
 
 inline const Steps* steps_of(Dtype dtype) {

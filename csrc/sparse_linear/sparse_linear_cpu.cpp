@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "../dense_product.h"
 #include "checks.h"
 #include "choice.h"
 #include "steps.h"
@@ -97,51 +98,37 @@ class Scratch {
 
 // ---- choice ----
 
-int64_t count_live(const Matrix& bits, int64_t columns) {
-  int64_t live = 0;
-  const uint64_t tail = columns % 64 ? (uint64_t{1} << columns % 64) - 1 : ~uint64_t{0};
-  for (int64_t r = 0; r < bits.rows; ++r) {
-    const uint64_t* row = bits.words() + r * bits.stride;
-    for (int64_t w = 0; w + 1 < bits.columns; ++w) live += __builtin_popcountll(row[w]);
-    if (bits.columns) live += __builtin_popcountll(row[bits.columns - 1] & tail);
-  }
-  return live;
-}
-
-double live_share(const Matrix& bits, int64_t columns) {
+double live_share(const Steps& steps, const Matrix& bits, int64_t columns) {
   const int64_t all = bits.rows * columns;
-  return all ? static_cast<double>(count_live(bits, columns)) / static_cast<double>(all) : 0.0;
+  if (all == 0) return 0.0;
+  return static_cast<double>(steps.count_live(bits.words(), bits.stride, bits.rows, columns)) /
+         static_cast<double>(all);
 }
 
 // ---- the dense path ----
 
-Tensor masked_copy(const Steps& steps, const Matrix& x, const Matrix& bits, ScalarType type) {
-  Tensor out = empty({x.rows, x.columns}, type, x.owner);
-  const int64_t bytes = out.element_size();
-  char* to = static_cast<char*>(out.data_ptr());
+void mask_into(const Steps& steps, const Matrix& x, const Matrix& bits, int64_t bytes, char* to) {
   torch::stable::parallel_for(0, x.rows, 64, [&](int64_t begin, int64_t end) {
     steps.apply_mask(x.at(begin, 0, bytes), x.stride, bits.words() + begin * bits.stride, bits.stride, end - begin,
                      x.columns, to + begin * x.columns * bytes, x.columns);
   });
+}
+
+Tensor flat(const Tensor& t, const Matrix& m) {
+  return t.dim() == 2 ? t : torch::stable::reshape(t, {m.rows, m.columns});
+}
+
+// x [M, K] with its dead elements zeroed; x itself where there are none.
+Tensor masked(const Steps& steps, const Matrix& x, const Matrix& bits, ScalarType type, double live) {
+  if (live == 1.0) return flat(x.owner, x);
+  Tensor out = empty({x.rows, x.columns}, type, x.owner);
+  mask_into(steps, x, bits, out.element_size(), static_cast<char*>(out.data_ptr()));
   return out;
 }
 
-// [M, K] x [N, K] -> [M, N], by whichever library is fastest (`dense_linear` in Python, where oneDNN can be reached).
-Tensor dense_product(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
+Tensor dense(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
   dense_calls.add();
-  const ScalarType type = left.scalar_type();
-  const int64_t sizes[] = {left.size(0), left.size(1), right.size(0)};
-  const bool small = *std::min_element(sizes, sizes + 3) < kSmallSide || sizes[0] * sizes[1] * sizes[2] < kSmallProduct;
-  using torch::stable::detail::from;
-  if (type == ScalarType::Float && !small) {
-    StableIValue stack[3] = {from(left), from(right), from(bias)};
-    TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("dmt_kernels::dense_linear", "", stack, TORCH_ABI_VERSION));
-    return torch::stable::detail::to<Tensor>(stack[0]);
-  }
-  // The form with `out`, which autocast leaves alone.
-  StableIValue stack[4] = {from(left), from(right), from(bias), from(empty({left.size(0), right.size(0)}, type, left))};
-  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::linear", "out", stack, TORCH_ABI_VERSION));
-  return torch::stable::detail::to<Tensor>(stack[0]);
+  return dense_product(left, right, bias);
 }
 
 std::vector<int64_t> with_width(const Tensor& t, int64_t width) {
@@ -149,8 +136,6 @@ std::vector<int64_t> with_width(const Tensor& t, int64_t width) {
   sizes.back() = width;
   return sizes;
 }
-
-Tensor flat(const Tensor& t, const Matrix& m) { return torch::stable::reshape(t, {m.rows, m.columns}); }
 
 // ---- y ----
 
@@ -231,9 +216,9 @@ Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias,
   const ScalarType type = x.scalar_type();
   const Steps& steps = steps_for(type);
   const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
-  const double live = live_share(bm, xm.columns);
+  const double live = live_share(steps, bm, xm.columns);
   if (goes_dense(route, Product::kForward, dtype_of(type), xm.rows, xm.columns, wm.rows, live)) {
-    const Tensor y = dense_product(masked_copy(steps, xm, bm, type), weight, bias);
+    const Tensor y = dense(masked(steps, xm, bm, type, live), weight, bias);
     if (x.dim() == 2) return y;
     return torch::stable::reshape(y, with_width(x, wm.rows));
   }
@@ -254,17 +239,15 @@ Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t /*structure*/
   const Matrix gm = matrix(grad), bm = matrix(bits), wm = matrix(weight);
   const int64_t columns = wm.columns, outputs = wm.rows, block = steps.block;
   if (outputs == 0) return torch::stable::new_zeros(grad, with_width(grad, columns));
+  const double live = live_share(steps, bm, columns);
+  if (goes_dense(route, Product::kGradInput, dtype_of(type), gm.rows, columns, outputs, live)) {
+    const Matrix full = matrix(dense(flat(grad, gm), transposed(weight), std::nullopt));
+    if (live != 1.0) mask_into(steps, full, bm, full.owner.element_size(), full.data);
+    return grad.dim() == 2 ? full.owner : torch::stable::reshape(full.owner, with_width(grad, columns));
+  }
   Tensor out = empty_with_width(grad, columns, type);
   const Matrix om{out, gm.rows, columns, columns, static_cast<char*>(out.data_ptr())};
   const int64_t bytes = out.element_size();
-  if (goes_dense(route, Product::kGradInput, dtype_of(type), gm.rows, columns, outputs, live_share(bm, columns))) {
-    const Matrix full = matrix(dense_product(flat(grad, gm), torch::stable::transpose(weight, 0, 1), std::nullopt));
-    torch::stable::parallel_for(0, gm.rows, 64, [&](int64_t begin, int64_t end) {
-      steps.apply_mask(full.at(begin, 0, bytes), full.stride, bm.words() + begin * bm.stride, bm.stride, end - begin,
-                       columns, om.at(begin, 0, bytes), om.stride);
-    });
-    return out;
-  }
   const int64_t blocks = (outputs + block - 1) / block, tiles = (gm.rows + kGradRows - 1) / kGradRows;
   const bool in_place = bytes == steps.sum_bytes && outputs % block == 0;
   std::optional<Scratch> packed;
@@ -370,10 +353,9 @@ Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t /*structure*/, in
   const Steps& steps = steps_for(type);
   const Matrix gm = matrix(grad), xm = matrix(x), bm = matrix(bits);
   if (xm.rows == 0) return torch::stable::new_zeros(x, {gm.columns, xm.columns});
-  const double live = live_share(bm, xm.columns);
+  const double live = live_share(steps, bm, xm.columns);
   if (goes_dense(route, Product::kGradWeight, dtype_of(type), xm.rows, xm.columns, gm.columns, live))
-    return dense_product(torch::stable::transpose(flat(grad, gm), 0, 1),
-                         torch::stable::transpose(masked_copy(steps, xm, bm, type), 0, 1), std::nullopt);
+    return dense(transposed(flat(grad, gm)), transposed(masked(steps, xm, bm, type, live)), std::nullopt);
   return grad_weight_tiles(steps, gm, xm, bm, type, words_at_once(live));
 }
 

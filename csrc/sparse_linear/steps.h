@@ -67,7 +67,9 @@ struct Steps {
   void (*accumulate)(const Accumulate&);         // x in the dtype of the operand
   void (*accumulate_packed)(const Accumulate&);  // x in the dtype of the sums; y must be null
   void (*grad_input)(const GradInput&);
-  // target = where(mask, source, 0)
+  // Live bits of [rows][columns].
+  int64_t (*count_live)(const uint64_t* bits, int64_t bits_stride, int64_t rows, int64_t columns);
+  // target = where(mask, source, 0); target may be source
   void (*apply_mask)(const void* source, int64_t stride, const uint64_t* bits, int64_t bits_stride, int64_t rows,
                      int64_t columns, void* target, int64_t target_stride);
 };

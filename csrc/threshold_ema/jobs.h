@@ -19,13 +19,27 @@ struct MaskJob {
   int64_t width;
   int64_t words;
   bool uniform;  // all thresholds are the same
+  bool stream;   // the values go past the caches: they are too many to be found there later
 };
 
-// Adds the sums that `moments` wants to `sums`, double [5][64 * words], if that is not null.
-using MaskRows = int64_t (*)(const MaskJob& job, int64_t begin, int64_t end, double* sums);  // returns the live count
+// Adds the sums that `moments` wants to `sums`, double [5][64 * words], if that is not null; `partial` is room for as
+// many again. Returns the live count.
+using MaskRows = int64_t (*)(const MaskJob& job, int64_t begin, int64_t end, double* sums, void* partial);
 
 // The largest sum of |x| that is finite is trusted; a sum that is not finite is repeated over finite elements only.
 using AbsSums = void (*)(const void* x, int64_t count, double* sum_and_count);
+
+// From the sums of all rows, double [5][64 * words]: statistics A [4][width] and the return value, eq. 10.
+struct DivergenceJob {
+  const double* sums;
+  const void* shifts;  // A [64 * words]
+  void* statistics;    // A [4][width]
+  double epsilon;      // added to both variances
+  int64_t rows;
+  int64_t width;
+  int64_t words;
+};
+using FinishDivergence = double (*)(const DivergenceJob& job);
 
 struct BackwardJob {
   const void* grad;  // [rows, width], contiguous, or null: zero
@@ -45,6 +59,7 @@ using BackwardRows = void (*)(const BackwardJob& job, int64_t begin, int64_t end
 struct Loops {
   AbsSums abs_sums;
   MaskRows mask_rows;
+  FinishDivergence finish_divergence;
   BackwardRows backward_rows;
 };
 

@@ -1,29 +1,13 @@
 // The loops of threshold_ema, compiled once per instruction set (see simd.h).
 #pragma once
 
-#include "../simd.h"
-#include "jobs.h"
+#include "divergence_loops.h"
+#include "mask_loops.h"
+#include "strip.h"
 
 namespace dmt {
 namespace DMT_ISA {
 namespace {
-
-constexpr int kColumns = 64;  // of one word
-constexpr int kVectors = kColumns / kLanes;
-constexpr int kCoefficients = 5;
-constexpr int64_t kRows = 16;  // summed in float before they are added to double
-
-// A strip of up to 64 columns: the last of a row may be narrower and goes through a buffer.
-template <typename T>
-struct Strip {
-  int64_t width;  // columns of this strip
-  bool whole() const { return width == kColumns; }
-  const T* padded(const T* from, T* buffer) const {
-    std::memset(static_cast<void*>(buffer), 0, sizeof(T) * kColumns);
-    std::memcpy(static_cast<void*>(buffer), from, sizeof(T) * static_cast<size_t>(width));
-    return buffer;
-  }
-};
 
 template <typename T>
 void abs_sums(const void* data, int64_t count, double* sum_and_count) {
@@ -50,91 +34,6 @@ void abs_sums(const void* data, int64_t count, double* sum_and_count) {
   }
   sum_and_count[0] = total;
   sum_and_count[1] = static_cast<double>(finite);
-}
-
-// One word: compare, store the live values, return the bits; x and the mask stay for the statistics.
-template <typename V, typename T, bool kStore>
-inline uint64_t mask_word(const T* x, const V* thresholds, T* values, V* loaded, typename V::Mask* live) {
-  uint64_t word = 0;
-  for (int j = 0; j < kVectors; ++j) {
-    loaded[j] = V::load(x + j * kLanes);
-    live[j] = loaded[j].abs() > thresholds[j];
-    if (kStore) loaded[j].where(live[j]).store(values + j * kLanes);
-    word |= static_cast<uint64_t>(live[j].bits()) << (j * kLanes);
-  }
-  return word;
-}
-
-template <typename T, bool kStore, bool kSums>
-int64_t mask_rows_as(const MaskJob& job, int64_t begin, int64_t end, double* sums) {
-  using V = typename ArithmeticOf<T>::V;
-  using A = typename V::Scalar;
-  const T* x = static_cast<const T*>(job.x);
-  T* values = static_cast<T*>(job.values);
-  const A* thresholds = static_cast<const A*>(job.thresholds);
-  const A* shifts = static_cast<const A*>(job.shifts);
-  constexpr int kStatistics = kSums ? 5 : 1;
-  const int64_t padded = job.words * kColumns;
-  int64_t live = 0;
-  V bound[kVectors];
-  for (int j = 0; j < kVectors && job.words > 0; ++j) bound[j] = V::load(thresholds + j * kLanes);
-  // With sums: 32 rows of one strip at a time, so that the sums stay in registers. Without: row after row.
-  const int64_t tall = kSums ? kRows : 1;
-  for (int64_t top = begin; top < end; top += tall) {
-    const int64_t bottom = top + tall < end ? top + tall : end;
-    for (int64_t w = 0; w < job.words; ++w) {
-      const int64_t column = w * kColumns;
-      const Strip<T> strip{job.width - column < kColumns ? job.width - column : kColumns};
-      V shift[kVectors], total[kStatistics][kVectors];
-      for (int j = 0; j < kVectors; ++j) {
-        if (!job.uniform) bound[j] = V::load(thresholds + column + j * kLanes);
-        if (kSums) shift[j] = V::load(shifts + column + j * kLanes);
-        for (auto& of : total) of[j] = V::all(A(0));
-      }
-      for (int64_t row = top; row < bottom; ++row) {
-        const T* from = x + row * job.row_stride + column;
-        T* to = kStore ? values + row * job.width + column : nullptr;
-        V loaded[kVectors];
-        typename V::Mask alive[kVectors];
-        uint64_t word;
-        if (strip.whole()) {
-          word = mask_word<V, T, kStore>(from, bound, to, loaded, alive);
-        } else {
-          T in[kColumns], out[kColumns];
-          word = mask_word<V, T, kStore>(strip.padded(from, in), bound, out, loaded, alive);
-          if (kStore) std::memcpy(static_cast<void*>(to), out, sizeof(T) * static_cast<size_t>(strip.width));
-        }
-        job.bits[row * job.words + w] = word;
-        live += __builtin_popcountll(word);
-        if constexpr (kSums) {
-          for (int j = 0; j < kVectors; ++j) {
-            const V d = loaded[j] - shift[j], e = d.where(alive[j]);
-            total[0][j] = total[0][j] + d;
-            total[1][j] = d.times_plus(d, total[1][j]);
-            total[2][j] = total[2][j] + e;
-            total[3][j] = e.times_plus(e, total[3][j]);
-            total[4][j] = total[4][j] + V::all(A(1)).where(alive[j]);
-          }
-        }
-      }
-      if constexpr (kSums) {
-        for (int s = 0; s < kStatistics; ++s) {
-          for (int j = 0; j < kVectors; ++j) total[s][j].add_to(sums + s * padded + column + j * kLanes);
-        }
-      }
-    }
-  }
-  return live;
-}
-
-template <typename T>
-int64_t mask_rows(const MaskJob& job, int64_t begin, int64_t end, double* sums) {
-  if (sums != nullptr) {
-    return job.values ? mask_rows_as<T, true, true>(job, begin, end, sums)
-                      : mask_rows_as<T, false, true>(job, begin, end, sums);
-  }
-  return job.values ? mask_rows_as<T, true, false>(job, begin, end, sums)
-                    : mask_rows_as<T, false, false>(job, begin, end, sums);
 }
 
 // Of one column strip; `k` are the divergence coefficients: push, slope_q, mean_q, slope_p, mean_p.
@@ -211,7 +110,7 @@ void backward_rows(const BackwardJob& job, int64_t begin, int64_t end, double* p
 
 template <typename T>
 constexpr Loops loops_of() {
-  return {abs_sums<T>, mask_rows<T>, backward_rows<T>};
+  return {abs_sums<T>, mask_rows<T>, finish_divergence<T>, backward_rows<T>};
 }
 
 }  // namespace

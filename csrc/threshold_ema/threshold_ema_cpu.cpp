@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <new>
 #include <optional>
 #include <tuple>
 #include <vector>
@@ -133,6 +134,21 @@ Tensor wide_theta(const Tensor& theta) {
   return as_contiguous(wide ? theta : torch::stable::to(theta, ScalarType::Float));
 }
 
+// Memory that no vector straddles a cache line of: what lies across one costs twice.
+template <typename N>
+struct Aligned {
+  using value_type = N;
+  Aligned() = default;
+  template <typename M>
+  explicit Aligned(const Aligned<M>&) {}
+  N* allocate(size_t n) { return static_cast<N*>(::operator new(n * sizeof(N), std::align_val_t{64})); }
+  void deallocate(N* p, size_t) { ::operator delete(p, std::align_val_t{64}); }
+  bool operator==(const Aligned&) const { return true; }
+  bool operator!=(const Aligned&) const { return false; }
+};
+template <typename N>
+using AlignedVector = std::vector<N, Aligned<N>>;
+
 // Numbers per column in the arithmetic of dtype: float, or double for f64. Columns past the width hold `rest`.
 class Columns {
  public:
@@ -168,8 +184,8 @@ class Columns {
 
  private:
   bool wide_;
-  std::vector<float> floats_;
-  std::vector<double> doubles_;
+  AlignedVector<float> floats_;
+  AlignedVector<double> doubles_;
 };
 
 Columns thresholds(const Tensor& theta, double mu, Float dtype, int64_t width) {
@@ -202,26 +218,21 @@ Tensor abs_sums(const Tensor& x) {
   return out;
 }
 
-// Leaves the statistics of the backward pass and returns eq. 10.
-double finish_divergence(const double* summed, int64_t rows, int64_t width, const Columns& shifts,
-                         const Tensor& statistics) {
-  const int64_t padded = words(width) * 64;
-  const Numbers out(statistics);
-  double total = 0;
-  for (int64_t c = 0; c < width; ++c) {
-    double sums[kSums], m[4];
-    for (int s = 0; s < kSums; ++s) sums[s] = summed[s * padded + c];
-    moments(sums, shifts.get(c), static_cast<double>(rows), m);
-    for (int s = 0; s < 4; ++s) out.set(s * width + c, m[s]);
-    total += divergence(m[0], m[1], m[2], m[3]);
-  }
-  return width > 0 ? total / static_cast<double>(width) : 0;
-}
+// Bytes of x and values together that no longer stay in a core's share of the last-level cache: values go past it then.
+// What the system says of its cache is the whole machine's, even within a virtual one, and no measure of that share.
+constexpr int64_t kCached = 16 << 20;
 
-using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+// What was asked for, and what came of it. A tensor that nobody asked for is undefined, which Python sees as None.
+struct Asked {
+  double alpha;
+  bool update, information, store;
+};
+struct Outcome {
+  Tensor values, bits, live, divergence, statistics;
+  float state[kStateSize];
+};
 
-Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::optional<Tensor> sums, double alpha,
-                bool update, bool information, bool store) {
+Outcome run(const Tensor& x, const Tensor& theta, const Tensor& state, const Tensor* sums, const Asked& asked) {
   forward_calls.add();
   check(x, theta, state);
   if (sums) check_sums(*sums, x);
@@ -229,52 +240,88 @@ Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::
   const Loops loop = loops(dtype);
   const ScalarType work = dtype == Float::f64 ? ScalarType::Double : ScalarType::Float;
   const Rows rows = as_rows(x);
-  const Blocks blocks(rows.rows, rows.width, information ? kMaxSummedBlocks : kMaxBlocks);
+  const Blocks blocks(rows.rows, rows.width, asked.information ? kMaxSummedBlocks : kMaxBlocks);
   const int64_t width = x.size(x.dim() - 1), words = dmt::words(width), columns = kSums * words * 64;
 
-  const Tensor values = store ? empty(x.sizes().data(), x.dim(), x.scalar_type(), x) : empty({0}, x.scalar_type(), x);
-  const Tensor bits = empty_with_width(x, words, ScalarType::Long);
-  const Tensor live = empty({}, ScalarType::Float, x), divergence = empty({}, work, x);
-  const Tensor next = empty({kStateSize}, ScalarType::Float, x);
-  const Tensor statistics = empty({4, information ? width : 0}, work, x);
-
+  Outcome out;
   const Tensor before = as_contiguous(state);
   const float* old = static_cast<const float*>(before.const_data_ptr());
-  float* moved = static_cast<float*>(next.mutable_data_ptr());
-  if (update) {
+  if (asked.update) {
     const auto total = sums ? std::array<double, 2>{Numbers(*sums).get(0), Numbers(*sums).get(1)}
                             : absolute_sums(rows, dtype, blocks, loop.abs_sums);
-    next_state(old, total[0], total[1], alpha, moved);
+    next_state(old, total[0], total[1], asked.alpha, out.state);
   } else {
-    std::copy(old, old + kStateSize, moved);
+    std::copy(old, old + kStateSize, out.state);
   }
 
-  const Columns bounds = thresholds(theta, moved[0], dtype, width);
-  const Columns shifts = information ? first_row(rows, dtype) : Columns(dtype, 0);
+  if (asked.store) out.values = empty(x.sizes().data(), x.dim(), x.scalar_type(), x);
+  out.bits = empty_with_width(x, words, ScalarType::Long);
+  out.live = empty({}, ScalarType::Float, x);
+  const Columns bounds = thresholds(theta, out.state[0], dtype, width);
+  const Columns shifts = asked.information ? first_row(rows, dtype) : Columns(dtype, 0);
   const MaskJob job{rows.data,
-                    store ? values.mutable_data_ptr() : nullptr,
-                    static_cast<uint64_t*>(bits.mutable_data_ptr()),
+                    asked.store ? out.values.mutable_data_ptr() : nullptr,
+                    static_cast<uint64_t*>(out.bits.mutable_data_ptr()),
                     bounds.data(),
                     shifts.data(),
                     rows.stride,
                     rows.width,
                     words,
-                    theta.dim() == 0};
+                    theta.dim() == 0,
+                    2 * rows.rows * width * static_cast<int64_t>(element_size(dtype)) > kCached};
   int64_t counts[kMaxBlocks];
-  const std::unique_ptr<double[]> partial(information ? new double[static_cast<size_t>(blocks.count * columns)]
-                                                      : nullptr);
+  const int64_t numbers = asked.information ? blocks.count * columns : 0;
+  AlignedVector<double> summed(static_cast<size_t>(2 * numbers));
   blocks.each([&](int64_t block, int64_t begin, int64_t end) {
-    double* to = information ? partial.get() + block * columns : nullptr;
-    if (to) std::fill(to, to + columns, 0.0);
-    counts[block] = loop.mask_rows(job, begin, end, to);
+    double* to = numbers ? summed.data() + block * columns : nullptr;
+    counts[block] = loop.mask_rows(job, begin, end, to, to + numbers);
   });
   int64_t kept = 0;
   for (int64_t b = 0; b < blocks.count; ++b) kept += counts[b];
-  const int64_t all = std::max<int64_t>(x.numel(), 1);
-  Numbers(live).set(0, static_cast<double>(kept) / static_cast<double>(all));
-  if (information) add_blocks(partial.get(), blocks.count, columns);
-  Numbers(divergence).set(0, information ? finish_divergence(partial.get(), rows.rows, width, shifts, statistics) : 0);
-  return {values, bits, live, divergence, next, statistics};
+  const int64_t all = std::max<int64_t>(rows.rows * width, 1);
+  *static_cast<float*>(out.live.mutable_data_ptr()) =
+      static_cast<float>(static_cast<double>(kept) / static_cast<double>(all));
+  if (asked.information) {
+    out.divergence = empty({}, work, x);
+    out.statistics = empty({4, width}, work, x);
+    add_blocks(summed.data(), blocks.count, columns);
+    Numbers(out.divergence)
+        .set(0, loop.finish_divergence({summed.data(), shifts.data(), out.statistics.mutable_data_ptr(), kEpsilon,
+                                        rows.rows, width, words}));
+  }
+  return out;
+}
+
+using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+Tensor state_tensor(const float* state, const Tensor& like) {
+  const Tensor t = empty({kStateSize}, ScalarType::Float, like);
+  std::copy(state, state + kStateSize, static_cast<float*>(t.mutable_data_ptr()));
+  return t;
+}
+
+Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::optional<Tensor> sums, double alpha,
+                bool update, bool information, bool store) {
+  Outcome out = run(x, theta, state, sums ? &*sums : nullptr, {alpha, update, information, store});
+  if (!store) out.values = empty({0}, x.scalar_type(), x);
+  if (!information) {
+    const ScalarType work = x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+    out.divergence = empty({}, work, x);
+    Numbers(out.divergence).set(0, 0);
+    out.statistics = empty({4, 0}, work, x);
+  }
+  return {out.values, out.bits, out.live, out.divergence, state_tensor(out.state, x), out.statistics};
+}
+
+// The same with the new state in place of the old; `keep` asks for what the backward pass wants of it.
+Results forward_in_place(const Tensor& x, const Tensor& theta, const Tensor& state, double alpha, bool update,
+                         bool information, bool store, bool keep) {
+  Outcome out = run(x, theta, state, nullptr, {alpha, update, information, store});
+  if (update) {
+    float* to = static_cast<float*>(state.mutable_data_ptr());
+    for (int64_t i = 0, step = state.stride(0); i < kStateSize; ++i) to[i * step] = out.state[i];
+  }
+  return {out.values, out.bits, out.live, out.divergence, keep ? state_tensor(out.state, x) : Tensor(), out.statistics};
 }
 
 Columns information_columns(const Tensor& statistics, double upstream, int64_t rows, int64_t width, Float dtype) {
@@ -350,5 +397,6 @@ std::tuple<Tensor, Tensor> backward(std::optional<Tensor> grad, std::optional<Te
 STABLE_TORCH_LIBRARY_IMPL(dmt_kernels, CPU, m) {
   m.impl("abs_sums", TORCH_BOX(&dmt::abs_sums));
   m.impl("threshold_ema", TORCH_BOX(&dmt::forward));
+  m.impl("threshold_ema_", TORCH_BOX(&dmt::forward_in_place));
   m.impl("threshold_ema_backward", TORCH_BOX(&dmt::backward));
 }

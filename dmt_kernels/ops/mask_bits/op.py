@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...registry import define
+from ..batching import leading
 from . import reference
 from .reference import words
 
@@ -46,3 +47,5 @@ def _fake_unpack(bits: Tensor, width: int) -> Tensor:
 
 define("pack_mask(Tensor mask) -> Tensor", reference.pack_mask, _fake_pack)
 define("unpack_mask(Tensor bits, SymInt width) -> Tensor", reference.unpack_mask, _fake_unpack)
+leading("pack_mask", 1)
+leading("unpack_mask", 1)

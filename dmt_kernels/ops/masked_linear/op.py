@@ -9,11 +9,13 @@ from torch.distributed import ProcessGroup
 
 from ...masked import Masked
 from ...structure import ELEMENT, structure_of
-from ..sparse_linear.op import check as check_product
-from ..sparse_linear.op import operands, operators, route_of
+from ..sparse_linear.op import operands, route_of, sparse_linear
+from ..sparse_linear.operators import check as check_product
+from ..sparse_linear.operators import operators
 from ..sparse_linear.reference import rows
 from ..sparse_linear.tuning import AUTO
 from ..threshold_ema.op import check as check_threshold
+from ..threshold_ema.op import threshold_ema
 from ..threshold_groups.op import sums_of
 
 FEW_ROWS = 4
@@ -53,6 +55,12 @@ def masked_linear(
     check_product(x, None, weight, bias)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
+    if torch._C._are_functorch_transforms_active():
+        masked = threshold_ema(
+            x, theta, state, alpha=alpha, update=update, information=information, structure=structure, group=group
+        )
+        y = sparse_linear(masked.values, masked.bits, weight, bias, structure=structure, impl=impl)
+        return y, masked._replace(values=None)
     kind, sums, totals = structure_of(structure), None, None
     if kind != ELEMENT:
         sums, totals = sums_of(x, kind, update, group)

@@ -9,9 +9,11 @@ from torch.distributed import ProcessGroup
 from ...masked import STATE_SIZE, Masked
 from ...registry import LIBRARY, NAMESPACE, define
 from ...structure import structure_of
+from ..batching import one_by_one
 from ..mask_bits import words
 from ..threshold_groups.op import masked_by_groups
 from . import reference
+from .eager import TransformedThreshold, masked_in_place, tracing
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -45,23 +47,35 @@ def threshold_ema(
     group: ranks that share one mu; mean |x| is taken over all of them (one all-reduce of two numbers).
 
     Gradients: to x where it is live (and everywhere through the statistics of eq. 10); to theta through a smooth window
-    around the threshold (reference.py); none to or through mu. Differentiable once.
+    around the threshold (reference.py); none to or through mu. Differentiable once. Under `torch.func.vmap` freeze mu:
+    each element of the batch has its own mask, live share and information, but there is one state.
 
     Not a number and infinities never enter mu. A NaN is never live and comes out as 0; an infinity is live. Either
     makes `information` NaN. If no element is finite, mu stays as it is.
 
     Raises TypeError for a dtype and ValueError for a shape, device or alpha that does not fit.
     """
-    check(x, theta, state)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
     if structure != "element":
+        check(x, theta, state)
         return masked_by_groups(x, theta, state, alpha, update, information, structure_of(structure), group)
+    if group is None and not tracing():
+        try:
+            values, bits, live, divergence = masked_in_place(x, theta, state, alpha, update, information)
+        except (RuntimeError, TypeError):
+            # The kernels check for themselves; only a failure pays for a second look, which words it as Python does.
+            check(x, theta, state)
+            raise
+        return Masked(values, bits, live, divergence if information else None)
+    check(x, theta, state)
     sums = None
     if group is not None and update:
         sums = torch.ops.dmt_kernels.abs_sums(x.detach())
         torch.distributed.all_reduce(sums, group=group)
-    values, bits, live, divergence, moved, _ = _call(x, theta, state, sums, alpha, update, information, True)
+    transformed = torch._C._are_functorch_transforms_active()
+    call = TransformedThreshold.apply if transformed else torch.ops.dmt_kernels.threshold_ema
+    values, bits, live, divergence, moved, _ = call(x, theta, state, sums, alpha, update, information, True)
     if update:
         state.copy_(moved)
     return Masked(values, bits, live, divergence if information else None)
@@ -83,18 +97,6 @@ def check(x: Tensor, theta: Tensor, state: Tensor) -> None:
         )
     if x.device != theta.device or x.device != state.device:
         raise ValueError(f"x, theta and state must share a device, got {x.device}, {theta.device}, {state.device}")
-
-
-def _call(*inputs):
-    """The operator by the shortest way: the registered autograd rule is written in Python and costs more than a mask
-    of 64 x 256, so it is left to tracing and function transforms."""
-    operator = torch.ops.dmt_kernels.threshold_ema.default
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return operator(*inputs)
-    if torch.is_grad_enabled() and (inputs[0].requires_grad or inputs[1].requires_grad):
-        return _Eager.apply(*inputs)
-    with torch._C._AutoDispatchBelowAutograd():
-        return operator(*inputs)
 
 
 def _forward(x, theta, state, sums, alpha, update, information, store):
@@ -137,19 +139,6 @@ def _differentiate(ctx, grad, _bits, _live, grad_information, _state, _statistic
     return grad_x, grad_theta, None, None, None, None, None, None
 
 
-class _Eager(torch.autograd.Function):
-    """The registered rule without its generic wrapping."""
-
-    @staticmethod
-    def forward(ctx, *inputs):
-        with torch._C._AutoDispatchBelowAutograd():
-            output = torch.ops.dmt_kernels.threshold_ema.default(*inputs)
-        _save(ctx, inputs, output)
-        return output
-
-    backward = staticmethod(_differentiate)
-
-
 define("abs_sums(Tensor x) -> Tensor", reference.abs_sums, lambda x: x.new_empty(2, dtype=torch.float64))
 define(
     "threshold_ema(Tensor x, Tensor theta, Tensor state, Tensor? sums, float alpha, bool update, bool information,"
@@ -164,3 +153,5 @@ define(
     _fake_backward,
 )
 torch.library.register_autograd(f"{NAMESPACE}::threshold_ema", _differentiate, setup_context=_save, lib=LIBRARY)
+for _name in ("abs_sums", "threshold_ema", "threshold_ema_backward"):
+    one_by_one(_name)
