@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from .model import MotionModel
 
 FORMAT = "dreamtalk-dmt motion model"
 VERSION = 1
+WIDEST, MOST_LAYERS = 1 << 16, 256
+"""Beyond these a size in a configuration is taken for damage."""
 SPEECH = "speech."
 """Prefix of the speech encoder's weights, left out where they are somebody else's and pretrained."""
 
@@ -55,8 +58,7 @@ def load_model(
     another kind or version, or whose tensors do not fit its configuration or are not finite.
     """
     metadata, tensors = _read(Path(path))
-    model = _build(path, metadata, speech)
-    _check(path, _stored(model), tensors)
+    model = _build(path, metadata, tensors, speech)
     own = model.state_dict()
     with torch.no_grad():
         for name, value in tensors.items():
@@ -78,7 +80,7 @@ def _stored(model: MotionModel) -> dict[str, Tensor]:
 
 
 def _read(path: Path, *, weights: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no checkpoint at {path}; give the path of a .safetensors file")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -100,13 +102,40 @@ def _check_kind(path: str | Path, metadata: dict[str, str]) -> None:
         )
 
 
-def _build(path: str | Path, metadata: dict[str, str], speech: SpeechEncoder | None) -> MotionModel:
-    """The model that the metadata describes, its weights still random."""
+def _build(
+    path: str | Path, metadata: dict[str, str], tensors: dict[str, Tensor], speech: SpeechEncoder | None
+) -> MotionModel:
+    """The model that the metadata describes, its weights still random.
+
+    It is built without memory first, and its shapes held against the file's: a configuration that somebody altered
+    must not take more memory than the file has weights.
+    """
     _check_kind(path, metadata)
     try:
-        return MotionModel(from_dict(ModelConfig, json.loads(metadata["config"])), speech)
-    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise InputError(f"{path} holds no usable configuration ({error}); the file is damaged") from None
+        data = json.loads(metadata["config"])
+        _check_sizes(data)
+        config = from_dict(ModelConfig, data)
+        with torch.device("meta"):
+            expected = _stored(MotionModel(config, speech))
+        _check(path, expected, tensors)
+        return MotionModel(config, speech)
+    except InputError as error:
+        raise error if str(path) in str(error) else _unusable(path, error) from None
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError, RecursionError) as error:
+        raise _unusable(path, error) from None
+
+
+def _unusable(path: str | Path, error: Exception) -> InputError:
+    return InputError(f"{path} holds no usable configuration ({error}); the file is damaged")
+
+
+def _check_sizes(data: Any, name: str = "") -> None:
+    """ValueError for a number that no network of ours has, before anything is built by it."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            _check_sizes(value, str(key))
+    elif isinstance(data, int) and abs(data) > (MOST_LAYERS if "layers" in name else WIDEST):
+        raise ValueError(f"{name} is {data}")
 
 
 def _check(path: str | Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:

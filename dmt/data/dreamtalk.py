@@ -87,8 +87,8 @@ def _owner(path: Path, folder: Path) -> str:
 
 def _features(path: Path) -> np.ndarray:
     try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        rows = np.load(path, allow_pickle=False, mmap_mode="r")  # mapped: the file may hold less than it promises
+    except Exception as error:  # numpy raises a dozen kinds for damaged headers
         raise InputError(f"{path} cannot be read as speech features (.npy): {error}") from None
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind != "f":
         raise InputError(f"{path} must hold speech features (rows, width), got shape {getattr(rows, 'shape', None)}")

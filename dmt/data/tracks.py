@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,8 @@ def read_motion(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     [T, 73] with pose (facemotion.npy) or [T, 257]. Parts of the pose that are not there rest.
     Raises InputError for anything else.
     """
+    if not os.path.isfile(path):
+        raise InputError(f"no such file: {path}")
     if path.suffix.lower() == ".mat":
         full, crop = _mat(path)
     else:
@@ -92,8 +95,9 @@ def read_motion(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 def _npy(path: Path) -> NDArray[np.float32]:
     try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped, so that a header that promises more than the file holds is found out before memory is taken.
+        rows = np.array(np.load(path, allow_pickle=False, mmap_mode="r"))
+    except Exception as error:  # numpy raises a dozen kinds for damaged headers
         raise InputError(f"{path} cannot be read as an array (.npy): {error}") from None
     known = (COEFFICIENTS, COEFFICIENTS + POSE, FULL_WIDTH)
     width = rows.shape[1] if isinstance(rows, np.ndarray) and rows.ndim == 2 else None

@@ -105,7 +105,7 @@ def write_picture(target: Path, picture: np.ndarray) -> None:
 def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
     """uint8 RGB [H, W, 3] as OpenCV reads it: upright, alpha dropped (not blended), grey repeated."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"no such image: {path}")
     try:
         with Image.open(path) as opened:

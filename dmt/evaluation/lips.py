@@ -156,8 +156,8 @@ def _opening(coefficients: NDArray) -> NDArray[np.float32]:
 
 def _reference(path: str | Path) -> NDArray[np.float32]:
     try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        rows = np.load(path, allow_pickle=False, mmap_mode="r")  # mapped: the file may hold less than it promises
+    except Exception as error:  # numpy raises a dozen kinds for damaged headers
         raise InputError(f"{path} is not a numpy file of coefficients (.npy): {error}") from None
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] < COEFFICIENTS:
         raise InputError(f"{path} must hold [frames, at least {COEFFICIENTS}] numbers")

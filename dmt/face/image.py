@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def read_image(path: str | Path) -> np.ndarray:
     InputError: no such file, not a picture, truncated, or a side shorter than 64 pixels.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"no such image: {path}")
     try:
         with warnings.catch_warnings():

@@ -7,9 +7,11 @@ Landmarks come from a file if one is given, else from MediaPipe's face mesh if t
 from __future__ import annotations
 
 import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -23,6 +25,10 @@ from .quiet import native_stderr_silenced
 
 FEW_PIXELS = 32
 """Smallest portrait side that `load_portrait` may be asked for."""
+
+
+LARGEST_FILE = 64 << 20
+"""Bytes of landmarks, unfolded; a face's own are 6 kB."""
 
 
 def load_portrait(path: str | Path, *, landmarks: str | Path | None = None, size: int = 512) -> Portrait:
@@ -70,12 +76,12 @@ def find_landmarks(image: np.ndarray, name: str = "the picture") -> tuple[np.nda
 def read_landmarks(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
     """Landmarks [478, 3] float32 from a file, for a picture of `shape` (H, W); InputError if they cannot be its."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"no such landmark file: {path}")
     expected = f"expected [{POINTS}, 2 or 3] pixels in the order of MediaPipe's face mesh with irises"
     try:
         points = np.asarray(_parse(path), dtype=np.float32)
-    except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except Exception as error:  # numpy and what it unpacks with raise a dozen kinds for damaged files
         raise InputError(f"{path} cannot be read as landmarks ({error}); {expected}") from None
     if points.ndim != 2 or points.shape[0] != POINTS or points.shape[1] not in (2, 3):
         raise InputError(f"{path} holds {tuple(points.shape)} numbers; {expected}")
@@ -94,8 +100,12 @@ def read_landmarks(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
 def _parse(path: Path) -> np.ndarray:
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        return np.load(path, allow_pickle=False)
+        # Mapped, so that a header that promises more than the file holds is found out before memory is taken.
+        return np.array(np.load(path, allow_pickle=False, mmap_mode="r"))
     if suffix == ".npz":
+        with ZipFile(path) as archive:
+            if sum(item.file_size for item in archive.infolist()) > LARGEST_FILE:
+                raise ValueError(f"it unfolds to more than {LARGEST_FILE >> 20} MB")
         with np.load(path, allow_pickle=False) as data:
             return data["landmarks"] if "landmarks" in data.files or len(data.files) != 1 else data[data.files[0]]
     if suffix == ".json":

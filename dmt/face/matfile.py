@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ def read_mat(path: Path, wanted: dict[str, int]) -> dict[str, np.ndarray]:
     InputError: the file is absent or no .mat, an array is missing, has another width,
     no rows, or values that are not finite numbers.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"no such file: {path}")
     try:
         content = scipy.io.loadmat(path, variable_names=list(wanted))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from functools import cache
 from importlib.resources import files
@@ -58,7 +59,7 @@ def _read(path: Path) -> np.ndarray:
         return read_mat(path, {"coeff": FULL_WIDTH})["coeff"][:, EXPRESSION]
     if suffix == ".txt":
         return _read_text(path)
-    if path.is_file():
+    if os.path.isfile(path):
         raise InputError(f"{path} is not a style clip: expected a .mat or .txt file")
     raise InputError(f"no such style file: {path}")
 
@@ -70,7 +71,7 @@ def _emotion(name: str) -> np.ndarray:
 
 
 def _read_text(path: Path) -> np.ndarray:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"no such style file: {path}")
     try:
         with warnings.catch_warnings():

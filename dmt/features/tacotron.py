@@ -36,12 +36,13 @@ class LogMel(nn.Module):
 
     def __init__(self, mels: int) -> None:
         super().__init__()
-        window = torch.hann_window(RECEPTIVE_SAMPLES, periodic=False)
-        bank = torchaudio.functional.melscale_fbanks(
-            SPECTRUM_POINTS // 2 + 1, LOWEST_HERTZ, HIGHEST_HERTZ, mels, SAMPLE_RATE
-        )
-        scale = 2.0 / (SPECTRUM_POINTS * window.square().sum())  # the powers of all bins add up to the mean square
-        expected = EXPECTED_LEVEL + EXPECTED_TILT * torch.linspace(0, 1, mels)
+        with torch.device("cpu"):  # tables of constants, whose making looks at their values: also under "meta"
+            window = torch.hann_window(RECEPTIVE_SAMPLES, periodic=False)
+            bank = torchaudio.functional.melscale_fbanks(
+                SPECTRUM_POINTS // 2 + 1, LOWEST_HERTZ, HIGHEST_HERTZ, mels, SAMPLE_RATE
+            )
+            scale = 2.0 / (SPECTRUM_POINTS * window.square().sum())  # all bins' powers add up to the mean square
+            expected = EXPECTED_LEVEL + EXPECTED_TILT * torch.linspace(0, 1, mels)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("bank", bank * scale, persistent=False)
         self.register_buffer("expected", expected, persistent=False)

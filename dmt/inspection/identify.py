@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +24,9 @@ KNOWN = (
 def inspect(path: str | Path) -> Finding:
     """What `path` is. InputError, in one sentence: absent, a folder, empty, damaged, or of no kind known here."""
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path} is a folder; name a file in it")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"no such file: {path}")
     try:
         with open(path, "rb") as file:

@@ -67,7 +67,7 @@ def film_pictures(path: str | os.PathLike[str]) -> Iterator[tuple[float, NDArray
                     continue
                 last = time - start
                 yield last, _upright(frame, track)
-        except av.FFmpegError as error:
+        except (av.FFmpegError, ValueError) as error:
             where = f"{max(last, 0.0):.1f} s into its pictures"
             raise InputError(f"{path} is damaged {where} ({_reason(error)}); export or copy it again") from None
 
@@ -76,6 +76,8 @@ def _picture_track(container: Any, path: str | os.PathLike[str]) -> Any:
     """The first track of moving pictures; a cover picture in a sound file is none."""
     for track in container.streams.video:
         if not track.disposition & av.stream.Disposition.attached_pic:
+            if track.codec_context is None:
+                raise InputError(f"the pictures of {path} are in no form known here; export the video as mp4")
             return track
     raise InputError(f"no picture track in {path}: a video was expected")
 

@@ -24,7 +24,13 @@ AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _EXACT_DURATION = ("wav", "flac", "mov,mp4,m4a,3gp,3g2,mj2")
 """Containers whose header states the true length, so that a shorter stream means a truncated file."""
 
+LOWEST_RATE = 1000
+"""Hz. No voice is left below it, and a false header of 1 Hz would make hours of a second."""
+
 LAYOUTS = {1: "mono", 2: "stereo"}
+
+PLAYLISTS = {"concat", "dash", "hls", "imf", "rtsp", "sdp"}
+"""Texts that FFmpeg would take for sound, opening the files and addresses that they name."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,15 @@ def check_audio(path: str | os.PathLike[str]) -> SoundInfo:
         return SoundInfo(samples, peak, rate, min(2, track.codec_context.channels))
 
 
+def check_length(path: str | os.PathLike[str], seconds: float) -> None:
+    """InputError if the sound is longer than that; no more of it is decoded."""
+    heard = 0
+    for block in audio_blocks(path, SAMPLE_RATE * 10):
+        heard += len(block)
+        if heard > seconds * SAMPLE_RATE:
+            raise InputError(f"{path} is longer than {seconds:g} s, the limit here; send less")
+
+
 def audio_blocks(
     path: str | os.PathLike[str], samples: int, *, rate: int = SAMPLE_RATE, channels: int = 1
 ) -> Iterator[NDArray[np.float32]]:
@@ -103,10 +118,12 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[NDArray[np.uint8]]:
     with _open(path) as container:
         if not container.streams.video:
             raise InputError(f"no picture track in {path}: a video was expected")
+        if container.streams.video[0].codec_context is None:
+            raise InputError(f"the pictures of {path} are in no form known here; export the video as mp4")
         try:
             for frame in container.decode(container.streams.video[0]):
                 yield frame.to_ndarray(format="rgb24")
-        except av.FFmpegError as error:
+        except (av.FFmpegError, ValueError) as error:
             raise InputError(f"{path} is damaged: {_reason(error)}") from None
 
 
@@ -128,11 +145,15 @@ def _open(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise InputError(f"no such file: {path}")
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder; a media file was expected")
+    if not os.path.isfile(path):  # a pipe would be waited for, and could not be read twice
+        raise InputError(f"{path} is a pipe or a device; save the sound or video to a file first")
     try:
-        container = av.open(os.fspath(path))
+        formats = ",".join(sorted(av.formats_available - PLAYLISTS))
+        name = "file:" + os.path.abspath(path)  # without it, a colon in a name would make it an address
+        container = av.open(name, options={"format_whitelist": formats}, metadata_errors="replace")
     except PermissionError:
         raise InputError(f"no permission to read {path}") from None
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(
             f"{path} is not a media file that can be read ({_reason(error)}); a sound or video file was expected"
         ) from None
@@ -147,7 +168,14 @@ def _open_sound(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     with _open(path) as container:
         if not container.streams.audio:
             raise InputError(f"no sound track in {path}: choose a file with sound")
-        yield container, container.streams.audio[0]
+        track = container.streams.audio[0]
+        if track.codec_context is None or track.codec_context.channels < 1:
+            raise InputError(f"the sound of {path} is in no form known here; export it as wav, mp3, m4a or flac")
+        if track.rate < LOWEST_RATE:
+            raise InputError(
+                f"{path} says its sound has {track.rate} samples a second; at least {LOWEST_RATE} are needed"
+            )
+        yield container, track
 
 
 def _reason(error: Exception) -> str:
@@ -175,7 +203,7 @@ def _decoded(path: str | os.PathLike[str], rate: int, channels: int) -> Iterator
             for piece in resampler.resample(None) if lead is not None else ():
                 made += piece.samples
                 yield _remixed(piece.to_ndarray().reshape(-1, inner), channels)
-        except av.FFmpegError as error:
+        except (av.FFmpegError, ValueError) as error:
             raise InputError(
                 f"{path} is damaged or truncated {made / rate:.1f} s into its sound ({_reason(error)}); "
                 "export or copy it again"
