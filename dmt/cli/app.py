@@ -17,7 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import InputError
-from . import batch, bench, convert, evaluate, export, extract, generate, inspect, learn, prepare
+from . import batch, bench, convert, evaluate, export, extract, generate, inspect, learn, prepare, serve, web
 
 app = typer.Typer(
     name="dmt",
@@ -33,6 +33,8 @@ app.command("extract")(extract.extract)
 app.command("styles")(inspect.styles)
 app.command("inspect")(inspect.inspect)
 app.command("convert")(convert.convert)
+app.command("serve")(serve.serve)
+app.command("web")(web.web)
 app.command("export")(export.export)
 app.command("batch")(batch.batch)
 app.command("corpus")(learn.corpus)

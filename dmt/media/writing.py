@@ -49,42 +49,35 @@ def encoders() -> dict[str, bool]:
     return {name: present(name) for name in ("libx264", "aac")}
 
 
-class VideoWriter:
-    """An H.264 + AAC mp4 that grows as frames and sound come in, and appears only when whole.
+class Encoder:
+    """An H.264 track and an AAC track in an open container: frames and sound in, packets out as they are made.
 
-    path: the mp4; height, width: of the frames (odd sizes gain one repeated row or column,
-    which 4:2:0 needs); fps: frames per second; audio_rate: Hz of what `write_audio`
-    gets (None: no sound track), audio_channels 1 or 2.
-    Use as a context manager: leaving it normally renames the finished file into place,
-    leaving it by any exception (Ctrl-C included) removes it.
+    height, width: of the frames (odd sizes gain one repeated row or column, which 4:2:0 needs); fps: frames per
+    second; audio_rate: Hz of what `write_audio` gets (None: no sound track), audio_channels 1 or 2; options: of
+    libx264 besides the constant quality.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        container: Any,
         height: int,
         width: int,
         fps: int = FRAME_RATE,
         audio_rate: int | None = SAMPLE_RATE,
         *,
         audio_channels: int = 1,
+        options: dict[str, str] | None = None,
     ):
-        self.path = check_output(path)
         self.height, self.width = height, width
         self.frames = 0
-        self._finished = False
         self._samples = 0
-        with ExitStack() as opening:  # whatever is open is closed and removed if the next step fails
-            part = opening.enter_context(atomic(self.path))
-            self._container = av.open(os.fspath(part), "w", format="mp4", options={"movflags": "faststart"})
-            opening.callback(self._close)
-            self._container.metadata["comment"] = PROVENANCE
-            self._video = self._video_stream(fps)
-            self._audio = None if audio_rate is None else self._audio_stream(audio_rate, audio_channels)
-            self._open = opening.pop_all()
+        self._container = container
+        self._container.metadata["comment"] = PROVENANCE
+        self._video = self._video_stream(fps, options or {})
+        self._audio = None if audio_rate is None else self._audio_stream(audio_rate, audio_channels)
 
-    def _video_stream(self, fps: int) -> Any:
-        options = {"crf": "18", "preset": "veryfast", "profile": "high"}
+    def _video_stream(self, fps: int, options: dict[str, str]) -> Any:
+        options = {"crf": "18", "preset": "veryfast", "profile": "high", **options}
         stream = self._container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height = self.width + self.width % 2, self.height + self.height % 2
         stream.pix_fmt = "yuv420p"
@@ -130,6 +123,39 @@ class VideoWriter:
         self._samples += len(samples)
         self._container.mux(self._audio.encode(frame))
 
+    def flush(self) -> None:
+        """What the encoders still hold goes into the container."""
+        for stream in filter(None, (self._video, self._audio)):
+            self._container.mux(stream.encode(None))
+
+
+class VideoWriter(Encoder):
+    """An H.264 + AAC mp4 that grows as frames and sound come in, and appears only when whole.
+
+    path: the mp4; the rest as in `Encoder`.
+    Use as a context manager: leaving it normally renames the finished file into place,
+    leaving it by any exception (Ctrl-C included) removes it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        height: int,
+        width: int,
+        fps: int = FRAME_RATE,
+        audio_rate: int | None = SAMPLE_RATE,
+        *,
+        audio_channels: int = 1,
+    ):
+        self.path = check_output(path)
+        self._finished = False
+        with ExitStack() as opening:  # whatever is open is closed and removed if the next step fails
+            part = opening.enter_context(atomic(self.path))
+            container = av.open(os.fspath(part), "w", format="mp4", options={"movflags": "faststart"})
+            opening.callback(_close, container)
+            super().__init__(container, height, width, fps, audio_rate, audio_channels=audio_channels)
+            self._open = opening.pop_all()
+
     def __enter__(self) -> VideoWriter:
         return self
 
@@ -145,11 +171,11 @@ class VideoWriter:
         if self._finished:
             return
         self._finished = True
-        for stream in filter(None, (self._video, self._audio)):
-            self._container.mux(stream.encode(None))
+        self.flush()
         self._container.close()
 
-    def _close(self) -> None:
-        """Close the file, finished or given up."""
-        with suppress(av.FFmpegError, OSError):
-            self._container.close()
+
+def _close(container: Any) -> None:
+    """Close a container, finished or given up."""
+    with suppress(av.FFmpegError, OSError):
+        container.close()
