@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from dmt.atomic import atomic
 
+from .results import spread
+
 CURVES = {
     "without L_MI": ("all-no-mi", "o-", "tab:blue"),
     "with L_MI": ("all", "s-", "tab:orange"),
@@ -32,13 +34,36 @@ def draw(results: dict[str, Any], folder: Path) -> None:
 
 
 def family(results: dict[str, Any], first: str) -> list[tuple[str, dict[str, Any]]]:
-    """The finished variants whose names are `first` alone or `first`-<start>, from the most kept to the least."""
-    found = [
-        (name, data)
-        for name, data in results["variants"].items()
-        if data["seeds"] and data["start"] is not None and name in (first, f"{first}-{data['start']}")
-    ]
+    """The variants whose names are `first` alone or `first`-<start>, from the most kept to the least.
+
+    Of every variant the same seeds count, those that all finished variants of the curve have: else a difference
+    between seeds would pass for one between levels.
+    """
+    seeds = common_seeds(results)
+    found = [(n, at_seeds(results["variants"][n], seeds)) for n in _names(results, first)] if seeds else []
     return sorted(found, key=lambda pair: -pair[1]["kept_mean"]["mean"])
+
+
+def common_seeds(results: dict[str, Any]) -> list[int]:
+    """Seeds that all finished variants of the curve have."""
+    sets = [set(results["variants"][n]["seeds"]) for first, *_ in CURVES.values() for n in _names(results, first)]
+    return sorted(set.intersection(*sets)) if sets else []
+
+
+def at_seeds(variant: dict[str, Any], seeds: list[int]) -> dict[str, Any]:
+    """The variant as if only `seeds` had been run."""
+    chosen = [variant["seeds"].index(seed) for seed in seeds]
+    result = dict(variant)
+    for key, data in variant.items():
+        if isinstance(data, dict) and len(data.get("all", ())) == len(variant["seeds"]):
+            values = [data["all"][i] for i in chosen]
+            result[key] = spread(values) | {"all": values}
+    return result | {"seeds": seeds}
+
+
+def _names(results: dict[str, Any], first: str) -> list[str]:
+    variants = results["variants"].items()
+    return [n for n, v in variants if v["seeds"] and v["start"] is not None and n in (first, f"{first}-{v['start']}")]
 
 
 def _curve(results: dict[str, Any]) -> Figure:
@@ -51,8 +76,9 @@ def _curve(results: dict[str, Any]) -> Figure:
             )
             if points:
                 axis.errorbar(x, y, yerr=error, fmt=style, color=colour, label=title, capsize=3, markersize=5)
-        dense = results["variants"]["all-dense"]
-        if place in dense:
+        seeds, dense = common_seeds(results), results["variants"]["all-dense"]
+        if place in dense and seeds and set(seeds) <= set(dense["seeds"]):
+            dense = at_seeds(dense, seeds)
             axis.axhline(dense[place]["mean"], color="grey", linestyle=":", label="no thresholds")
         axis.set(xlabel="kept share (mean of the decoders' four sites)", ylabel=label)
         axis.invert_xaxis()

@@ -7,7 +7,7 @@ from typing import Any
 
 from dmt.atomic import atomic
 
-from .plots import draw, family, short
+from .plots import common_seeds, draw, family, short
 from .results import COMPARISONS, MEASURES, kept_shares
 from .variants import CURVE, MAIN
 from .verdicts import good_as, interval, verdict
@@ -93,7 +93,15 @@ def _goal(results: dict[str, Any]) -> str:
             rows[-1][-1] = f"{'holds' if good_as(place, gap) else 'misses'} ({verdict(place, gap)})"
     for form in ("forward", "step"):
         share = _share(results, "all", f"flops.{form}.executed", "dense", f"flops.{form}.nominal")
-        rows.append([f"executed decoder FLOPs, {form} form", "100 %", f"{share:.0%}", "", _met(share)])
+        rows.append(
+            [
+                f"executed decoder FLOPs, {'plain' if form == 'forward' else 'step'} form",
+                "100 %",
+                f"{share:.0%}",
+                "",
+                _met(share),
+            ]
+        )
     mixed = _share(results, "all", "flops.step.executed", "dense", "flops.forward.nominal")
     rows.append(["step form of all / plain form of dense", "100 %", f"{mixed:.1%}", "", _met(mixed)])
     own = _share(results, "all", "flops.forward.executed", "all", "flops.forward.nominal")
@@ -237,7 +245,7 @@ Along the diffusion steps no site's share in a variant with thresholds changes b
 Learned theta' at the end (least to greatest over all sites): {"; ".join(learned)}.
 
 Eq. 5 bounds what thresholds can do: theta' < 1, so a threshold never exceeds the mean |x|. Normally distributed inputs
-(after a layer norm) keep at least 42 % whatever theta learns; hidden values after a ReLU start from their own zeros."""
+(after a layer norm) would keep at least 42 % whatever theta learns; hidden values start with the ReLU's zeros."""
 
 
 def _drift(results: dict[str, Any]) -> float:
@@ -270,7 +278,7 @@ def _curve(results: dict[str, Any]) -> str:
 
 The full model with theta' starting lower and higher, with and without L_MI; constant thresholds and top-k trained from
 the start at the levels that the dynamic thresholds without L_MI ended at (top-k: the same share of every row).
-Eq. 10 is its value in the last steps of training, mean over all sites, whether or not it was part of the loss.
+Seeds that all of these have: {", ".join(map(str, common_seeds(results)))}. Eq. 10 is its value in the last steps of training, mean over all sites, whether or not it was part of the loss.
 
 {table(["variant", "seeds", "kept, %", "eq. 10", *[MEASURES[p] for p in places]], rows)}
 
