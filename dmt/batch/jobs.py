@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import product
@@ -65,9 +66,9 @@ def read_jobs(source: str | Path, *, styles: Sequence[str] = ("neutral",)) -> li
     unknown column, a value of the wrong kind, an output outside the batch's folder, or two jobs with one output.
     """
     source = Path(source)
-    if source.is_dir():
+    if os.path.isdir(source):
         jobs = _of_folder(source, styles)
-    elif not source.is_file():
+    elif not os.path.isfile(source):
         raise InputError(
             f"there are no jobs at {source}; give a .csv or .jsonl file, or a folder of sound and pictures"
         )
@@ -125,7 +126,7 @@ def _job(row: dict[str, object], source: Path, line: int) -> Job:
     image = _path(row["image"], source.parent) if "image" in row else None
     options = {name: _value(name, row[name], where) for name in OPTIONS if name in row}
     for name in ("style", "pose", "landmarks"):
-        if name in options and (near := source.parent / str(options[name])).is_file():
+        if name in options and os.path.isfile(near := source.parent / str(options[name])):
             options[name] = str(near.resolve())
     made = Options(**options)
     return Job(audio, image, _output(row.get("output"), audio, image, made, where), made)
