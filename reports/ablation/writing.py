@@ -278,7 +278,8 @@ def _curve(results: dict[str, Any]) -> str:
 
 The full model with theta' starting lower and higher, with and without L_MI; constant thresholds and top-k trained from
 the start at the levels that the dynamic thresholds without L_MI ended at (top-k: the same share of every row).
-Seeds that all of these have: {", ".join(map(str, common_seeds(results)))}. Eq. 10 is its value in the last steps of training, mean over all sites, whether or not it was part of the loss.
+Only seeds that all of these have: {", ".join(map(str, common_seeds(results)))}. Eq. 10: in the last steps of training,
+mean over all sites, whether or not it was part of the loss.
 
 {table(["variant", "seeds", "kept, %", "eq. 10", *[MEASURES[p] for p in places]], rows)}
 
