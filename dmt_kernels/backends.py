@@ -64,10 +64,20 @@ def load() -> None:
         _load("_C_cuda")
     if "_C" not in _modules:
         warnings.warn(f"dmt_kernels runs its slow reference on the CPU: {_absent['_C']}", RuntimeWarning, stacklevel=3)
-    if on_cuda() == "triton":
+    if _triton().loaded:
         from .ops import triton_registration
 
         triton_registration.register()
+    elif "_C_cuda" in _modules:
+        _structures_by_element()
+
+
+def _structures_by_element() -> None:
+    """Without Triton the compiled products by element, which pass over dead tiles, serve the structures too."""
+    from .registry import LIBRARY
+
+    for name in ("linear", "linear_grad_input", "linear_grad_weight"):
+        LIBRARY.impl(f"structured_{name}", getattr(torch.ops.dmt_kernels, f"sparse_{name}"), "CUDA")
 
 
 def _triton() -> Backend:

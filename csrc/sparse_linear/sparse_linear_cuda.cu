@@ -1,5 +1,6 @@
 // The sparse-gradient matrix product on a GPU: one launch each for y and dX, two for dW where its sum is cut in parts.
-// No choice here reads the device, and no memory is kept between calls: safe under CUDA graphs.
+// No choice here reads the device, and no memory is kept between calls: safe under CUDA graphs. It is made for small
+// products, where launches count; large ones go to the vendor's library, or by structure to Triton.
 #include <algorithm>
 #include <optional>
 #include <vector>
@@ -20,11 +21,24 @@ constexpr int64_t kElement = 0;
 constexpr int64_t kBlocksWanted = 256;  // fewer tiles than this leave a large GPU idle
 constexpr int64_t kPartRows = 256;      // of the sum of dW, at least
 
-// As `route_on_gpu` in tuning.py: elementwise masks save no multiplications on tensor cores, so wide layers go to the
-// vendor's product. Not yet confirmed on a GPU.
-bool goes_dense(int64_t route, int64_t structure, int64_t columns, int64_t outputs) {
+// Elementwise masks save no multiplications on tensor cores: there a fused product is worth the launch and the bytes
+// that it saves. These and the shares below are estimates, not yet confirmed on a GPU.
+constexpr int64_t kNarrow = 512, kSmall = int64_t{1} << 28;
+
+bool goes_dense(int64_t route, int64_t structure, int64_t rows, int64_t columns, int64_t outputs) {
   if (route != kAuto) return route == kDense;
-  return structure == kElement && std::max(columns, outputs) > 512;
+  return structure == kElement && (std::max(columns, outputs) > kNarrow || rows * columns * outputs >= kSmall);
+}
+
+// Live share of x below which gathering beats multiplying everything. float32 has no tensor cores to beat; those of
+// sm_89 have half the rate of an sm_80's at float32 sums, and its ordinary arithmetic twice.
+float gather_share(ScalarType type) {
+  if (type == ScalarType::Float) return 0.2f;
+  int device = 0, major = 0, minor = 0;
+  cuda_check(cudaGetDevice(&device));
+  cuda_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  cuda_check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  return major == 8 && minor == 9 ? 0.05f : 0.0f;
 }
 
 // ---- operands ----
@@ -44,7 +58,9 @@ Matrix matrix(const Tensor& t) {
 
 template <class T>
 Plain<T> plain(const Matrix& m) {
-  return {static_cast<const T*>(m.owner.data_ptr()), m.stride, m.rows, m.columns};
+  const void* data = m.owner.data_ptr();
+  const bool aligned = reinterpret_cast<uintptr_t>(data) % 16 == 0 && m.stride * sizeof(T) % 16 == 0;
+  return {static_cast<const T*>(data), m.stride, m.rows, m.columns, aligned};
 }
 
 Mask mask_of(const Matrix& bits) { return {static_cast<const uint32_t*>(bits.owner.data_ptr()), bits.stride * 2}; }
@@ -90,10 +106,20 @@ __global__ void add_parts(const float* parts, int64_t count, int64_t size, T* ou
   out[i] = narrow<T>(sum);
 }
 
+// A thread takes a pack of neighbours in a row; `from` and `to` may be the same.
 template <class T>
-__global__ void mask_kernel(Masked<T> from, T* to) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < from.values.rows * from.values.columns) to[i] = from.at(i / from.values.columns, i % from.values.columns);
+__global__ void mask_kernel(Masked<T> from, T* to, int64_t packs) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x, columns = from.values.columns;
+  const int64_t row = i / packs, column = i % packs * kPack<T>;
+  if (row >= from.values.rows) return;
+  alignas(16) T values[kPack<T>];
+  from.load(row, column, values);
+  T* const place = to + row * columns + column;
+  if (columns % kPack<T> == 0) {
+    *reinterpret_cast<int4*>(place) = *reinterpret_cast<const int4*>(values);
+    return;
+  }
+  for (int k = 0; k < kPack<T> && column + k < columns; ++k) place[k] = values[k];
 }
 
 // ---- launches ----
@@ -108,34 +134,38 @@ void with_type(ScalarType type, const F& f) {
   f(__nv_bfloat16{});
 }
 
-template <class T, class LiveIfStructured, class Left, class Right, class Writer>
-void launch(int64_t structure, const LiveSquare& square, const Left& left, const Right& right, const Writer& writer,
-            int64_t height, int64_t width, int64_t depth, int64_t parts, int64_t each, cudaStream_t stream) {
-  const dim3 grid(static_cast<unsigned>(ceil_div(height, kTile)), static_cast<unsigned>(ceil_div(width, kTile)),
-                  static_cast<unsigned>(parts));
+template <class T, class LiveIfStructured, class Left, class Right, class Gather, class Writer>
+void launch(int64_t structure, const LiveSquare& square, const Left& left, const Right& right, const Gather& gather,
+            const Writer& writer, int64_t height, int64_t width, int64_t depth, int64_t parts, int64_t each,
+            cudaStream_t stream) {
+  const int64_t down = ceil_div(height, kTile), across = ceil_div(width, kTile);
+  STD_TORCH_CHECK(down <= INT32_MAX && across <= 65535, "sparse_linear: a result of ", height, " x ", width,
+                  " is too large for the GPU kernels");
+  const dim3 grid(static_cast<unsigned>(down), static_cast<unsigned>(across), static_cast<unsigned>(parts));
   if (structure == kElement)
-    product<T><<<grid, kThreads, 0, stream>>>(left, right, AlwaysLive{}, writer, height, width, depth, each);
+    product<T><<<grid, kThreads, 0, stream>>>(left, right, AlwaysLive{}, gather, writer, height, width, depth, each);
   else
-    product<T>
-        <<<grid, kThreads, 0, stream>>>(left, right, LiveIfStructured{square}, writer, height, width, depth, each);
+    product<T><<<grid, kThreads, 0, stream>>>(left, right, LiveIfStructured{square}, NeverGather{}, writer, height,
+                                              width, depth, each);
   launch_check();
 }
 
-template <class T>
-Tensor masked_copy(const Matrix& x, const Matrix& bits, cudaStream_t stream) {
-  const Tensor out = empty({x.rows, x.columns}, x.owner.scalar_type(), x.owner);
-  const int64_t size = x.rows * x.columns;
-  if (size == 0) return out;
-  mask_kernel<T><<<static_cast<unsigned>(ceil_div(size, 256)), 256, 0, stream>>>(Masked<T>{plain<T>(x), mask_of(bits)},
-                                                                                 static_cast<T*>(out.data_ptr()));
-  launch_check();
-  return out;
+// x masked, in `to`, which has its size and may be x itself.
+void mask_into(const Matrix& x, const Matrix& bits, const Tensor& to) {
+  if (x.rows * x.columns == 0) return;
+  with_type(x.owner.scalar_type(), [&](auto t) {
+    using T = decltype(t);
+    const int64_t packs = ceil_div(x.columns, kPack<T>);
+    mask_kernel<T><<<static_cast<unsigned>(ceil_div(x.rows * packs, 256)), 256, 0, stream_of(x.owner)>>>(
+        {plain<T>(x), mask_of(bits)}, static_cast<T*>(to.data_ptr()), packs);
+    launch_check();
+  });
 }
 
 Tensor masked_copy(const Matrix& x, const Matrix& bits) {
-  std::optional<Tensor> out;
-  with_type(x.owner.scalar_type(), [&](auto t) { out = masked_copy<decltype(t)>(x, bits, stream_of(x.owner)); });
-  return *out;
+  const Tensor out = empty({x.rows, x.columns}, x.owner.scalar_type(), x.owner);
+  mask_into(x, bits, out);
+  return out;
 }
 
 Tensor dense_product(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
@@ -164,7 +194,7 @@ Tensor forward(const Tensor& x, const Tensor& bits, const Tensor& weight, const 
   check_forward(x, bits, weight, bias ? &*bias : nullptr);
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
   const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
-  if (goes_dense(route, structure, xm.columns, wm.rows))
+  if (goes_dense(route, structure, xm.rows, xm.columns, wm.rows))
     return torch::stable::reshape(dense_product(masked_copy(xm, bm), weight, bias), with_width(x, wm.rows));
   const Tensor y = empty_with_width(x, wm.rows, x.scalar_type());
   if (y.numel() == 0) return y;
@@ -175,6 +205,7 @@ Tensor forward(const Tensor& x, const Tensor& bits, const Tensor& weight, const 
     const Mask mask = mask_of(bm);
     launch<T, LeftIsMasked>(
         structure, {mask, xm.rows, xm.columns}, Masked<T>{plain<T>(xm), mask}, Transposed<Plain<T>>{plain<T>(wm)},
+        GatherIfFew{mask, xm.rows, xm.columns, gather_share(x.scalar_type())},
         WriteOutput<T>{static_cast<T*>(y.data_ptr()), b ? static_cast<const T*>(b->data_ptr()) : nullptr, wm.rows},
         xm.rows, wm.rows, xm.columns, 1, ceil_div(xm.columns, kDepth) * kDepth, stream_of(x));
   });
@@ -187,16 +218,17 @@ Tensor grad_input(const Tensor& grad, const Tensor& bits, const Tensor& weight, 
   const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
   const Matrix gm = matrix(grad), bm = matrix(bits), wm = matrix(weight);
   const int64_t columns = wm.columns, outputs = wm.rows;
-  if (goes_dense(route, structure, columns, outputs)) {
+  if (goes_dense(route, structure, gm.rows, columns, outputs)) {
     const Tensor full = dense_product(flat(grad, gm), torch::stable::transpose(weight, 0, 1), std::nullopt);
-    return torch::stable::reshape(masked_copy(matrix(full), bm), with_width(grad, columns));
+    mask_into(matrix(full), bm, full);
+    return torch::stable::reshape(full, with_width(grad, columns));
   }
   const Tensor out = empty_with_width(grad, columns, grad.scalar_type());
   if (out.numel() == 0) return out;
   with_type(grad.scalar_type(), [&](auto t) {
     using T = decltype(t);
     const Mask mask = mask_of(bm);
-    launch<T, ResultIsMasked>(structure, {mask, gm.rows, columns}, plain<T>(gm), plain<T>(wm),
+    launch<T, ResultIsMasked>(structure, {mask, gm.rows, columns}, plain<T>(gm), plain<T>(wm), NeverGather{},
                               WriteWhereLive<T>{static_cast<T*>(out.data_ptr()), mask, columns}, gm.rows, columns,
                               outputs, 1, ceil_div(outputs, kDepth) * kDepth, stream_of(grad));
   });
@@ -210,7 +242,7 @@ Tensor grad_weight(const Tensor& grad, const Tensor& x, const Tensor& bits, int6
   const Matrix gm = matrix(grad), xm = matrix(x), bm = matrix(bits);
   const int64_t rows = xm.rows, columns = xm.columns, outputs = gm.columns, size = outputs * columns;
   if (rows == 0 || size == 0) return torch::stable::new_zeros(x, {outputs, columns});
-  if (goes_dense(route, structure, columns, outputs))
+  if (goes_dense(route, structure, rows, columns, outputs))
     return dense_product(torch::stable::transpose(flat(grad, gm), 0, 1),
                          torch::stable::transpose(masked_copy(xm, bm), 0, 1), std::nullopt);
   const Tensor out = empty({outputs, columns}, x.scalar_type(), x);
@@ -223,8 +255,8 @@ Tensor grad_weight(const Tensor& grad, const Tensor& x, const Tensor& bits, int6
     const auto run = [&](auto* to) {
       using U = std::remove_pointer_t<decltype(to)>;
       launch<T, RightIsMasked>(structure, {mask, rows, columns}, Transposed<Plain<T>>{plain<T>(gm)},
-                               Masked<T>{plain<T>(xm), mask}, WritePart<U>{to, columns, size}, outputs, columns, rows,
-                               parts, each, stream_of(x));
+                               Masked<T>{plain<T>(xm), mask}, NeverGather{}, WritePart<U>{to, columns, size}, outputs,
+                               columns, rows, parts, each, stream_of(x));
     };
     T* to = static_cast<T*>(out.data_ptr());
     if (parts == 1) return run(to);

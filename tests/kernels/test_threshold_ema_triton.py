@@ -54,12 +54,6 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
 print("checked", checked)
 """
 
-POINTERS = {
-    "partial": "*fp64", "strips": "*fp64", "sums": "*fp64", "out": "*fp64", "to_zero": "*i32", "tickets": "*i32",
-    "counts": "*i64", "bits": "*i64", "theta": "*fp32", "state": "*fp32", "next_state": "*fp32", "live": "*fp32",
-    "divergence": "*fp32", "statistics": "*fp32", "grad_information": "*fp32", "grad_theta": "*fp32",
-}  # fmt: skip
-OF_X = ("x", "values", "grad", "grad_x")
 NVCC = shutil.which("nvcc")
 
 
@@ -76,54 +70,17 @@ def test_numbers_in_the_interpreter():
     assert done.stdout.strip() == "checked 36"
 
 
-def variants():
-    """Each kernel with the constants of its largest and its smallest form."""
-    import triton.language as tl
-
-    from dmt_kernels.ops.threshold_ema import triton_kernels as kernels
-
-    small = {"ALPHA": 0.9, "UPDATE": False, "PER_FEATURE": False, "INFORMATION": False, "STORE": True, "GRAD": True}
-    common = {"ROWS": kernels.TILE, "WORK": tl.float32, "ZEROS": 32, "BLOCK": kernels.SUM_BLOCK}
-    large = small | {"UPDATE": True, "PER_FEATURE": True, "INFORMATION": True}
-    for kernel in kernels.KERNELS:
-        for constants in (large, small):
-            yield kernel, {n: v for n, v in (constants | common).items() if n in kernel.arg_names}
-
-
 @pytest.mark.parametrize("architecture", [80, 89, 90])
-@pytest.mark.parametrize("x", ["*fp32", "*bf16"])
-def test_ahead_of_time_without_spills(architecture, x, tmp_path):
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+def test_ahead_of_time_without_spills(architecture):
+    from dmt_kernels import ahead
 
-    for kernel, constants in variants():
-        types = {name: x if name in OF_X else POINTERS.get(name, "i32") for name in kernel.arg_names}
-        types |= dict.fromkeys(constants, "constexpr")
-        places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
-        aligned = {(i,): [["tt.divisibility", 16]] for i, t in enumerate(types.values()) if t != "constexpr"}
-        made = triton.compile(
-            ASTSource(kernel, types, places, aligned), target=GPUTarget("cuda", architecture, 32), options={}
-        )
-        assert made.asm["cubin"]
-        assert spilled(made.asm["ptx"], tmp_path) == 0, f"{kernel.fn.__name__} spills on sm_{architecture}"
-
-
-def spilled(ptx: str, folder: Path) -> int:
-    """Bytes of spill stores and loads that ptxas reports for the text that the cubin was made from."""
-    from triton.backends.nvidia.compiler import get_ptxas
-
-    architecture = re.search(r"\.target (sm_\w+)", ptx).group(1)
-    source = folder / "kernel.ptx"
-    source.write_text(ptx)
-    ptxas = get_ptxas(int(re.search(r"\d+", architecture).group()))
-    done = subprocess.run(
-        [getattr(ptxas, "path", ptxas), "-v", f"--gpu-name={architecture}", source, "-o", folder / "kernel.cubin"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return spill_bytes(done.stderr)
+    forms = [*ahead.threshold_forms(torch.bfloat16), *ahead.group_forms(torch.bfloat16)]
+    if architecture == 90:
+        forms += ahead.threshold_forms(torch.float32)
+    for form in forms:
+        made = ahead.compile_triton(form, architecture)
+        assert made.spills == 0, f"{form.name} {form.label} spills on sm_{architecture}"
+        assert made.shared <= ahead.SHARED_LIMIT[architecture]
 
 
 def spill_bytes(report: str) -> int:
@@ -134,10 +91,10 @@ def spill_bytes(report: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(NVCC is None, reason="needs nvcc")
-@pytest.mark.parametrize("name", ["threshold_ema/threshold_ema_cuda.cu", "mask_bits/mask_bits_cuda.cu"])
+@pytest.mark.parametrize("name", ["threshold_ema", "mask_bits"])
 def test_cuda_kernels_do_not_spill(name, tmp_path):
     root = Path(__file__).resolve().parents[2]
-    source = root / "csrc" / name
+    source = root / "csrc" / name / f"{name}_cuda.cu"
     if not source.exists():
         pytest.skip("needs the source tree")
     include = Path(torch.__file__).parent / "include"

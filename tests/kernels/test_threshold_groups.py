@@ -1,6 +1,9 @@
 """`threshold_ema` and `masked_linear` with masks by column, row and tile."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -199,3 +202,52 @@ def test_one_clear_error():
         threshold_ema(torch.randn(3, 4), torch.tensor(0.0), ema_state(), structure="head")
     with pytest.raises(TypeError, match="float32, bfloat16"):
         threshold_ema(torch.ones(3, 4, dtype=torch.int32), torch.tensor(0.0), ema_state(), structure="row")
+
+
+INTERPRETED = """
+import torch
+from dmt_kernels.testing import repair_interpreter, unwritten
+repair_interpreter()
+from dmt_kernels.ops.threshold_groups import reference, triton_kernels as kernels
+
+new_empty = torch.Tensor.new_empty
+torch.Tensor.new_empty = lambda self, *sizes, **how: unwritten(new_empty(self, *sizes, **how))
+for structure in (1, 2, 3):
+    float32, others = torch.float32, (torch.bfloat16, torch.float16, torch.float64)
+    cases = [(float32, (2, 300, 130)), (float32, (7,)), (float32, (0, 5)), (float32, (4, 0))]
+    for dtype, shape in cases + [(dtype, (70, 65)) for dtype in others]:
+        x = torch.randn(shape, dtype=torch.float64).to(dtype)
+        if x.numel() > 50:
+            x.view(-1)[3], x.view(-1)[17], x.view(-1)[-1] = float("nan"), float("inf"), -float("inf")
+        for view in (x, x.mT) if x.dim() > 1 else (x,):
+            got, expected = kernels.group_sums(view, structure), reference.group_sums(view, structure)
+            torch.testing.assert_close(got, expected, rtol=1e-12, atol=0, equal_nan=True)
+print("sums are right")
+"""
+
+
+def test_sums_in_the_interpreter():
+    pytest.importorskip("triton")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", INTERPRETED],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout.strip() == "sums are right", done.stderr[-3000:]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("structure", STRUCTURED)
+def test_on_a_gpu_as_on_the_cpu(structure):
+    for shape in SHAPES:
+        x, theta = uneven(shape), torch.linspace(-1, 1, shape[-1])
+        here, there = ema_state(), ema_state("cuda")
+        ours = threshold_ema(x.cuda(), theta.cuda(), there, structure=structure, information=True)
+        theirs = threshold_ema(x, theta, here, structure=structure, information=True)
+        torch.testing.assert_close(there.cpu(), here)
+        assert torch.equal(ours.bits.cpu(), theirs.bits) and torch.equal(ours.values.cpu(), theirs.values)
+        torch.testing.assert_close(ours.information.cpu(), theirs.information, rtol=2e-4, atol=1e-5)

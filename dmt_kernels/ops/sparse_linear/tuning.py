@@ -1,25 +1,36 @@
-"""Choices for the GPU kernels: looked up by shape and type, never measured at run time, never read from the device.
+"""Choices for the GPU kernels: looked up by architecture, shape and type, never measured at run time, never read from
+the data.
 
-The figures follow from tile arithmetic (registers, shared memory, programs per multiprocessor) and have not yet been
-confirmed on a GPU.
+The figures follow from arithmetic (registers, shared memory, programs per multiprocessor; see the resource report in
+benchmarks/results/gpu_resources.md) and from the break-evens of similar kernels. None has yet been confirmed on a GPU.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
-AUTO, DENSE, SPARSE = range(3)
-ELEMENT = 0
-PROGRAMS = 128
-"""Programs that keep a large GPU busy; fewer tiles than this are split along the sum."""
+from ...structure import COLUMN, ELEMENT, ROW, TILE, TILE_SIDE
+
+AUTO, DENSE_ROUTE, SPARSE = range(3)
+DENSE = -1
+"""A way: mask, and multiply with the vendor's product. The other ways are the structures."""
+NARROW = 512
+"""Up to this width the fused product by element is worth its saved launches and bytes. Elementwise masks save no
+multiplications on tensor cores, so wider layers go to the vendor's product."""
+WORTHWHILE = {80: 1 << 31, 89: 1 << 28, 90: 1 << 32}
+"""Multiplications from which lists of what is live pay, by architecture: M = 4096, K = N = 1024 on the largest,
+M = 1024, K = N = 512 on the smallest. Below, the fused product by element takes any mask, in one launch."""
+PART_ROWS = 256
+"""Of the sum of dW, at least, in one part."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One program's share: m rows, n outputs, k columns."""
+    """One program's share: m rows, n outputs, k columns; the sum runs over k for y, n for dX, m for dW."""
 
     m: int
     n: int
@@ -27,34 +38,91 @@ class Tile:
     warps: int
     stages: int
 
-    def transposed(self) -> Tile:
-        """For dX, whose tile is rows x columns: outputs and columns change places."""
-        return replace(self, n=self.k, k=self.n)
 
-    def inner_rows(self) -> Tile:
-        """For dW, whose tile is outputs x columns: the sum runs over rows."""
-        return replace(self, m=self.k, n=self.m, k=self.n)
+# Of 16-bit types, then of float32 (no tensor cores but for TF32: smaller tiles, whose sums fit the registers).
+# "few": up to 256 rows; "many": a result of at least 2^20; "some": between them; "live": sums along a list, where the
+# compiler keeps half of the stages for reading it.
+_HALF = {
+    80: {
+        "y": {"few": Tile(32, 64, 64, 4, 4), "some": Tile(64, 64, 64, 4, 4), "many": Tile(128, 128, 64, 8, 3)},
+        "dX": {"few": Tile(32, 64, 64, 4, 4), "some": Tile(64, 64, 64, 4, 4), "many": Tile(128, 64, 64, 4, 3)},
+        "dW": {"few": Tile(64, 64, 64, 4, 3), "some": Tile(64, 64, 64, 4, 3), "many": Tile(64, 128, 64, 4, 3)},
+        "live": {"y": Tile(64, 128, 64, 4, 5), "dX": Tile(64, 64, 64, 4, 4), "dW": Tile(64, 128, 64, 4, 5)},
+    },
+    89: {
+        "y": {"few": Tile(32, 64, 64, 4, 3), "some": Tile(64, 64, 64, 4, 3), "many": Tile(128, 64, 64, 4, 3)},
+        "dX": {"few": Tile(32, 64, 64, 4, 3), "some": Tile(64, 64, 64, 4, 3), "many": Tile(128, 64, 64, 4, 3)},
+        "dW": {"few": Tile(64, 64, 64, 4, 3), "some": Tile(64, 64, 64, 4, 3), "many": Tile(64, 64, 64, 4, 3)},
+        "live": {"y": Tile(64, 64, 64, 4, 5), "dX": Tile(64, 64, 64, 4, 3), "dW": Tile(64, 64, 64, 4, 5)},
+    },
+    90: {
+        "y": {"few": Tile(64, 64, 64, 4, 4), "some": Tile(64, 128, 64, 4, 4), "many": Tile(128, 128, 64, 8, 4)},
+        "dX": {"few": Tile(64, 64, 64, 4, 4), "some": Tile(64, 64, 64, 4, 4), "many": Tile(128, 64, 64, 4, 4)},
+        "dW": {"few": Tile(64, 64, 64, 4, 4), "some": Tile(64, 64, 64, 4, 4), "many": Tile(64, 128, 64, 4, 4)},
+        "live": {"y": Tile(64, 128, 64, 4, 6), "dX": Tile(64, 64, 64, 4, 4), "dW": Tile(64, 128, 64, 4, 6)},
+    },
+}
+_SINGLE = {
+    "y": {"few": Tile(32, 64, 32, 4, 3), "some": Tile(64, 64, 32, 4, 3), "many": Tile(64, 64, 32, 4, 3)},
+    "dX": {"few": Tile(32, 32, 32, 4, 3), "some": Tile(64, 32, 64, 4, 3), "many": Tile(64, 32, 64, 4, 3)},
+    "dW": {"few": Tile(32, 64, 32, 4, 3), "some": Tile(32, 64, 32, 4, 3), "many": Tile(32, 64, 32, 4, 3)},
+    "live": {"y": Tile(64, 64, 32, 4, 3), "dX": Tile(64, 32, 64, 4, 3), "dW": Tile(32, 64, 64, 4, 3)},
+}
 
 
-def tile_for(x: Tensor, height: int, width: int, depth: int) -> Tile:
-    """A tile for a product [height, depth] x [depth, width]."""
-    if x.dtype == torch.float32:
-        return Tile(32, 64, 16, 4, 2) if height <= 256 else Tile(64, 64, 16, 4, 3)
-    if height <= 256:
-        return Tile(32, 64, 32, 4, 3)
-    return Tile(128, 64, 64, 8, 3) if height * width >= 1 << 20 else Tile(64, 64, 32, 4, 3)
+def tile_for(product: str, how: int, x: Tensor, height: int, width: int) -> Tile:
+    """A tile for a result [height, width] of `product`: y, dX or dW."""
+    return tile_on(_architecture(x.device), product, how, x.dtype, height, width)
 
 
-def splits_of(rows: int, tiles: int) -> int:
-    """Parts into which the sum over `rows` is cut, so that `tiles` programs become about PROGRAMS."""
-    return max(1, min(PROGRAMS // max(tiles, 1), rows // 256))
+def tile_on(architecture: int, product: str, how: int, dtype: torch.dtype, height: int, width: int) -> Tile:
+    """The same, for a named architecture."""
+    table = _SINGLE if dtype == torch.float32 else _HALF[architecture]
+    if how == TILE or (how == ROW and product == "dW"):
+        return table["live"][product]
+    return table[product]["few" if height <= 256 else "many" if height * width >= 1 << 20 else "some"]
 
 
-def route_on_gpu(route: int, structure: int, rows: int, columns: int, outputs: int) -> int:
-    """DENSE or SPARSE. Elementwise masks save no multiplications on tensor cores: there the fused kernel is worth its
-    saved launches and bytes for narrow layers only, and the vendor's product wins for wide ones."""
-    if route != AUTO:
-        return route
-    if structure != ELEMENT or max(columns, outputs) <= 512:
-        return SPARSE
-    return DENSE
+def tiles_of(architecture: int, product: str, dtype: torch.dtype) -> set[Tile]:
+    """Every tile that the table holds for a product."""
+    table = _SINGLE if dtype == torch.float32 else _HALF[architecture]
+    return {*table[product].values(), table["live"][product]}
+
+
+def way(route: int, structure: int, rows: int, columns: int, outputs: int, x: Tensor) -> int:
+    """DENSE, or the structure whose kernels run: by element for masks of any structure where lists do not pay."""
+    if route == DENSE_ROUTE:
+        return DENSE
+    if structure == ELEMENT or 0 in (rows, columns, outputs):
+        return DENSE if route == AUTO and max(columns, outputs) > NARROW else ELEMENT
+    if route == AUTO and rows * columns * outputs < WORTHWHILE[_architecture(x.device)]:
+        return ELEMENT
+    return structure
+
+
+def programs_for(x: Tensor, tiles: int, how: int) -> int:
+    """Tiles of unequal work are dealt out to as many programs as run at once; equal ones get a program each."""
+    return min(tiles, 2 * _multiprocessors(x.device)) if how in (COLUMN, ROW, TILE) else tiles
+
+
+def parts_of(x: Tensor, rows: int, tiles: int) -> int:
+    """Parts into which the sum over `rows` is cut, so that a product of few tiles fills the device."""
+    return max(1, min(_multiprocessors(x.device) // max(tiles, 1), rows // PART_ROWS))
+
+
+@cache
+def _architecture(device: torch.device) -> int:
+    """80, 89 or 90: the nearest that the tables know, from below."""
+    if device.type != "cuda":
+        return 80
+    major, minor = torch.cuda.get_device_capability(device)
+    number = 10 * major + minor
+    return 90 if number >= 90 else 89 if number == 89 else 80
+
+
+@cache
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
+
+
+assert TILE_SIDE == 64, "tiles of lists are cut to 64 x 64 here and in the kernels"

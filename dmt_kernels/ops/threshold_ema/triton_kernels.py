@@ -85,6 +85,13 @@ def take_step(state, sums, programs, out, UPDATE: tl.constexpr, ALPHA: tl.conste
 
 
 @triton.jit
+def _share(rows, run, runs):
+    """Rows [begin, end) of a run; in 64 bits, since rows * runs may pass 2^31."""
+    rows = tl.cast(rows, tl.int64)
+    return rows * run // runs, rows * (run + 1) // runs
+
+
+@triton.jit
 def sigmoid(theta):
     return 1.0 / (1.0 + tl.exp(-theta.to(tl.float64)))
 
@@ -149,7 +156,7 @@ def mask_kernel(
         bound = (sigmoid(tl.load(theta + column, mask=inside, other=0.0)) * mu).to(WORK)
     else:
         bound = tl.full((COLUMNS,), 0.0, WORK) + (sigmoid(tl.load(theta)) * mu).to(WORK)
-    begin, end = (rows * run) // runs, (rows * (run + 1)) // runs
+    begin, end = _share(rows, run, runs)
     shift = tl.load(x + column, mask=inside & (rows > 0), other=0.0).to(WORK)
     count = tl.zeros((ROWS,), tl.int64)
     q_sum = tl.zeros((COLUMNS,), tl.float64)
@@ -237,7 +244,7 @@ def backward_kernel(
         push = (distance / q_variance * scale).to(WORK)[None, :]
         slope_q, slope_p = slope_q.to(WORK)[None, :], slope_p.to(WORK)[None, :]
         center_q, center_p = q_mean.to(WORK)[None, :], p_mean.to(WORK)[None, :]
-    begin, end = (rows * run) // runs, (rows * (run + 1)) // runs
+    begin, end = _share(rows, run, runs)
     pulled = tl.zeros((COLUMNS,), tl.float64)
     for top in range(begin, end, ROWS):
         row = tl.arange(0, ROWS).to(tl.int64) + top

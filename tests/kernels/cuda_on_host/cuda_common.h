@@ -1,0 +1,100 @@
+// Enough of CUDA for one block at a time on the host: a thread for each of its threads, barriers for the rest.
+// Found in place of csrc/cuda_common.h by the header under test.
+#pragma once
+
+#include <atomic>
+#include <barrier>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#define __device__
+#define __global__
+#define __shared__ static
+#define __launch_bounds__(...)
+
+struct Dim {
+  unsigned x = 0, y = 0, z = 0;
+};
+struct alignas(16) int4 {
+  int x, y, z, w;
+};
+inline thread_local Dim threadIdx, blockIdx;
+
+struct Block {
+  struct Warp {
+    std::barrier<> barrier{32};
+    std::atomic<unsigned> ballot{0};
+    float values[32] = {};
+  };
+  explicit Block(int threads) : barrier(threads), warps(threads / 32) {
+    for (auto& w : warps) w = std::make_unique<Warp>();
+  }
+  std::barrier<> barrier;
+  std::atomic<int> any{0};
+  std::vector<std::unique_ptr<Warp>> warps;
+};
+inline std::unique_ptr<Block> block;
+inline Block::Warp& warp() { return *block->warps[threadIdx.x / 32]; }
+
+inline void __syncthreads() { block->barrier.arrive_and_wait(); }
+inline int __syncthreads_or(int value) {
+  if (threadIdx.x == 0) block->any = 0;
+  __syncthreads();
+  if (value) block->any = 1;
+  __syncthreads();
+  const int result = block->any;
+  __syncthreads();
+  return result;
+}
+inline unsigned __ballot_sync(unsigned, bool value) {
+  const unsigned lane = threadIdx.x % 32;
+  if (lane == 0) warp().ballot = 0;
+  warp().barrier.arrive_and_wait();
+  if (value) warp().ballot |= 1u << lane;
+  warp().barrier.arrive_and_wait();
+  const unsigned result = warp().ballot;
+  warp().barrier.arrive_and_wait();
+  return result;
+}
+inline float __shfl_sync(unsigned, float value, int from) {
+  warp().values[threadIdx.x % 32] = value;
+  warp().barrier.arrive_and_wait();
+  const float result = warp().values[from];
+  warp().barrier.arrive_and_wait();
+  return result;
+}
+inline int __ffs(unsigned v) { return __builtin_ffs(static_cast<int>(v)); }
+inline int __popc(unsigned v) { return __builtin_popcount(v); }
+inline int atomicAdd(int* to, int value) { return std::atomic_ref<int>(*to).fetch_add(value); }
+
+// kernel() for every thread of every block of the grid.
+template <class Kernel>
+void launch(Dim grid, int threads, const Kernel& kernel) {
+  block = std::make_unique<Block>(threads);
+  std::vector<std::thread> pool;
+  for (int t = 0; t < threads; ++t) {
+    pool.emplace_back([=] {
+      threadIdx.x = static_cast<unsigned>(t);
+      for (unsigned z = 0; z < grid.z; ++z)
+        for (unsigned y = 0; y < grid.y; ++y)
+          for (unsigned x = 0; x < grid.x; ++x) {
+            blockIdx = {x, y, z};
+            kernel();
+            block->barrier.arrive_and_wait();
+          }
+    });
+  }
+  for (auto& t : pool) t.join();
+}
+
+namespace dmt {
+inline float widen(float v) { return v; }
+template <class T>
+T narrow(float v) {
+  return static_cast<T>(v);
+}
+}  // namespace dmt
