@@ -18,8 +18,8 @@ try:
 except ImportError:  # Windows, which has no flock
     fcntl = None  # type: ignore[assignment]
 
-FULL = 64 << 10
-"""Free bytes below which a failed write is put down to a full disk, whatever the library called it."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space, no quota, file larger than allowed."""
 
 
 @contextmanager
@@ -43,14 +43,15 @@ def atomic(target: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, target)
-    except Exception as error:
-        if isinstance(error, InputError) or not _disk_is_full(error, target.parent):
+    except BaseException as error:
+        full = _disk_is_full(error, part.parent)
+        part.unlink(missing_ok=True)  # not after success: by then another run may have made one of the same name
+        if isinstance(error, InputError) or not full:
             raise
         raise InputError(
             f"cannot write {target}: the disk is full; free some space, or choose another folder"
         ) from None
     finally:
-        part.unlink(missing_ok=True)
         os.close(lock)
 
 
@@ -101,10 +102,8 @@ def _locked(part: Path, descriptor: int) -> bool:
         return False
 
 
-def _disk_is_full(error: Exception, folder: Path) -> bool:
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+def _disk_is_full(error: BaseException, folder: Path) -> bool:
+    """By the error's number; where a library hides it, by the system's words (safetensors) or by a look (numpy)."""
+    if getattr(error, "errno", None) in _FULL or any(os.strerror(number) in str(error) for number in _FULL):
         return True
-    try:
-        return shutil.disk_usage(folder).free < FULL
-    except OSError:
-        return False
+    return isinstance(error, OSError) and error.errno is None and shutil.disk_usage(folder).free < 64 << 10
