@@ -22,10 +22,12 @@ from .conventions import DREAMTALKS, OURS, Conventions
 from .dreamtalk import load_denoiser, load_renderer
 from .dreamtalk.checkpoint import is_foreign
 from .dreamtalk.motion import motion_model
+from .dreamtalk.watermark import stamp
 from .driving import motion_pieces, scene_rows
 from .errors import InputError
 from .model import MotionModel
 from .progress import Report, Stopwatch, peak_memory
+from .provenance import provenance
 from .rates import FRAME_RATE, SAMPLE_RATE
 from .renderer.flow import FlowRenderer
 from .renderer.flow_frames import FlowFrames
@@ -86,12 +88,16 @@ def load(
     learned = None if renderer is None else load_renderer(renderer)
     if is_foreign(checkpoint):
         return Pipeline(
-            motion_model(load_denoiser(checkpoint), wav2vec), where, renderer=learned, conventions=DREAMTALKS
+            motion_model(load_denoiser(checkpoint), wav2vec),
+            where,
+            renderer=learned,
+            conventions=DREAMTALKS,
+            checkpoint=checkpoint,
         )
     model = load_model(checkpoint)
     if wav2vec is not None:
         _use_wav2vec(model, wav2vec)
-    return Pipeline(model, where, renderer=learned)
+    return Pipeline(model, where, renderer=learned, checkpoint=checkpoint)
 
 
 def _use_wav2vec(model: MotionModel, wav2vec: str) -> None:
@@ -106,6 +112,7 @@ class Pipeline:
     """A model, a renderer and a device; holds no state between calls.
 
     renderer: DreamTalk's learned one; None: the warp renderer. conventions: DREAMTALKS for DreamTalk's denoiser.
+    checkpoint: the file the model came from, whose hash the videos name; None: it is not known.
     Pretrained speech features that the model uses are loaded here: InputError where they cannot be had.
     """
 
@@ -116,7 +123,9 @@ class Pipeline:
         *,
         renderer: FlowRenderer | None = None,
         conventions: Conventions = OURS,
+        checkpoint: FilePath | None = None,
     ):
+        self.checkpoint = checkpoint
         self.model = model.to(device).eval()
         self.device = device
         self.renderer = None if renderer is None else renderer.to(device).eval()
@@ -213,7 +222,10 @@ class Pipeline:
             media.audio_blocks(scene.audio, RENDER_BLOCK * per_frame, rate=sound.rate, channels=sound.channels),
         )
         renderer = self._prepared(scene, clock)
-        with media.VideoWriter(target, height, width, audio_rate=sound.rate, audio_channels=sound.channels) as writer:
+        tags = provenance(scene.options, self.checkpoint)
+        with media.VideoWriter(
+            target, height, width, audio_rate=sound.rate, audio_channels=sound.channels, tags=tags
+        ) as writer:
             for block in self._blocks(scene, renderer, clock, report):
                 heard = next(voice, None)
                 with clock.stage("encode"):
@@ -247,7 +259,8 @@ class Pipeline:
         for frames in clock.timed("render", renderer.stream(_render_blocks(motion))):
             done += len(frames)
             report("render", done, scene.frames or done)
-            yield frames.cpu().numpy()
+            shown = frames.cpu().numpy()
+            yield stamp(shown) if scene.options.watermark else shown
 
 
 def _render_blocks(motions: Iterable[Motion]) -> Iterator[Motion]:

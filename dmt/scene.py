@@ -55,6 +55,8 @@ class Options:
     DreamTalk's crop around the face (False: the picture already is 256 x 256); precision, `exact` or
     `fast`; reuse, above 0 a frame is shown again where the face moves less than this many times its
     mean movement (renderer/flow_frames.py and flow_reuse.py state the errors of both).
+
+    watermark: every frame bears a visible mark that says a machine made it.
     """
 
     style: FilePath = "neutral"
@@ -69,6 +71,7 @@ class Options:
     crop: bool = True
     precision: str = "exact"
     reuse: float = 0.0
+    watermark: bool = False
 
 
 @dataclass(frozen=True)

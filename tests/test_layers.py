@@ -14,7 +14,7 @@ ROOMS = {"features", "fusion", "sparsity", "denoiser", "decoder", "diffusion", "
 FOUNDATION = {"config", "types", "rates", "errors", "atomic"}
 BETWEEN = {"model", "checkpoint", "hub"}
 """Where the rooms meet, and how the meeting is saved and shared."""
-PIPELINE = {"pipeline", "conventions", "driving", "scene", "progress"}
+PIPELINE = {"pipeline", "conventions", "driving", "scene", "progress", "provenance"}
 """The recipe and its parts."""
 TOP = {"batch", "bench", "cli", "inspection", "web", "doctor", "selftest", "export"}
 

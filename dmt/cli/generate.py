@@ -62,6 +62,9 @@ def generate(
             "movement (lossy: 1 is about 1.4 times faster at 43 dB)."
         ),
     ] = 0.0,
+    watermark: Annotated[
+        bool, typer.Option("--watermark/--no-watermark", help="A visible mark on every frame: AI generated.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Make a portrait say what a recording says."""
@@ -85,6 +88,7 @@ def generate(
             "crop": crop,
             "precision": precision,
             "reuse": reuse,
+            "watermark": watermark,
         },
     )
 
