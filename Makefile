@@ -13,7 +13,7 @@ PIP := "$(BIN)/python" -m pip --disable-pip-version-check
 SOURCES := $(shell find csrc dmt dmt_kernels -type f -not -path '*/__pycache__/*' -not -name '*.so' 2>/dev/null) \
 	pyproject.toml setup.py
 
-.PHONY: help demo test test-slow docs lint format doctor clean
+.PHONY: help demo test test-slow docs lint format doctor audit clean
 
 help:
 	@echo "make demo     write $(DEMO): the bundled portrait says the bundled sentence"
@@ -22,6 +22,7 @@ help:
 	@echo "make docs     write the reference of the Python interface to build/docs"
 	@echo "make lint     ruff and clang-format, changing nothing"
 	@echo "make format   the same, mending what can be mended"
+	@echo "make audit    look up the pinned packages in the database of known faults (needs a network)"
 	@echo "make doctor   say what this machine has and what is missing"
 	@echo "make clean    remove the environment and what was built"
 
@@ -48,6 +49,14 @@ format: $(VENV)/.test
 	"$(BIN)/ruff" check --fix .
 	"$(BIN)/ruff" format .
 	find csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h' -o -name '*.cuh' | xargs -r "$(BIN)/clang-format" -i
+
+# Asks pypi.org about every pin, so it is no part of `make test`, which works without a network. The tool has an
+# environment of its own: it must not change what it looks at. --no-deps: constraints.txt is the whole list already;
+# --strict: a package that could not be looked up is a failure.
+audit:
+	"$(PYTHON)" -m venv "$(VENV)/audit"
+	"$(VENV)/audit/bin/python" -m pip --disable-pip-version-check install -q "pip-audit==2.10.1"
+	"$(VENV)/audit/bin/pip-audit" --requirement constraints.txt --no-deps --disable-pip --strict
 
 doctor: $(VENV)/.demo
 	"$(BIN)/dmt" doctor
