@@ -37,7 +37,7 @@ test-slow: $(VENV)/.test
 	"$(BIN)/pytest" tests -m slow $(PYTEST_ARGS)
 
 docs: $(VENV)/.demo
-	$(PIP) install -q -c constraints.txt pdoc
+	$(PIP) install -q -c constraints.txt pdoc gradio fastapi uvicorn python-multipart websockets prometheus-client
 	"$(BIN)/python" docs/api.py build/docs
 
 lint: $(VENV)/.test

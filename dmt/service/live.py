@@ -18,9 +18,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
+import anyio.lowlevel
 import numpy as np
 from anyio import from_thread
 from numpy.typing import NDArray
@@ -39,10 +40,10 @@ if TYPE_CHECKING:
     from ..pipeline import Pipeline
 
 log = logging.getLogger("dmt.service")
+T = TypeVar("T")
 
-NORMAL, WRONG, LATER, BROKEN = 1000, 1008, 1013, 1011
-"""Close codes of RFC 6455: done, against the rules, try again later, our fault."""
-
+NORMAL, WRONG, BROKEN = 1000, 1008, 1011
+"""Close codes of RFC 6455: done, against the rules, our fault."""
 
 BLOCK = 10 * SAMPLE_RATE
 """Samples that one message may bring."""
@@ -78,8 +79,7 @@ class Session:
             log.exception("a live session failed")
             return await self._leave(BROKEN, "internal error; the server's log has it", "failed")
         finally:
-            for stream in (self._sound_in, self._sound_out, self._made_in, self._made_out):
-                stream.close()
+            self._close()
 
     async def _serve(self) -> None:
         message = await self._receive(self._limits.hello)
@@ -104,19 +104,32 @@ class Session:
         async def guarded(step: Callable[[], Awaitable[None]]) -> None:
             try:
                 await step()
-            except CancelledError:  # of the thread, whose scope has been cancelled
-                pass
+            except (CancelledError, anyio.ClosedResourceError, anyio.BrokenResourceError):
+                pass  # somebody has hung up, and says why
             except Exception as error:
                 faults.append(error)
                 group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
+            group.start_soon(self._hang_up)
             group.start_soon(guarded, self._take)
             group.start_soon(guarded, work)
             await guarded(self._give)
             group.cancel_scope.cancel()
         if faults:
             raise faults[0]
+        await anyio.lowlevel.checkpoint()  # a cancellation from outside goes on here
+
+    async def _hang_up(self) -> None:
+        """When the others are cancelled: wake the worker, wherever it waits."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        for stream in (self._sound_in, self._sound_out, self._made_in, self._made_out):
+            stream.close()
 
     async def _take(self) -> None:
         """Sound from the socket to the worker, until {"type": "end"}; after that only a disconnection counts."""
@@ -153,11 +166,10 @@ class Session:
         options = hello.options.model_dump()
         try:
             frames = self._pipeline.stream(iter(voice), image, latency=hello.latency, **options)
-            from_thread.run(self._made_in.send, json.dumps({"type": "ready"}))
+            self._hand_on(json.dumps({"type": "ready"}))
             for made in self._encoded(frames, voice, hello):
-                from_thread.check_cancelled()
                 if made:
-                    from_thread.run(self._made_in.send, made)
+                    self._hand_on(made)
         except InputError as error:
             raise InputError(plain(str(error), {} if image is None else {"image": image})) from None
 
@@ -165,9 +177,15 @@ class Session:
         """Sound as the receiver hands it on."""
         while True:
             try:
-                yield from_thread.run(self._sound_out.receive)
+                yield from_thread.run(_shielded, self._sound_out.receive)
             except anyio.EndOfStream:
+                from_thread.check_cancelled()
                 return
+
+    def _hand_on(self, made: bytes | str) -> None:
+        """Wait for room before the sender."""
+        from_thread.check_cancelled()
+        from_thread.run(_shielded, self._made_in.send, made)
 
     def _encoded(self, frames: Iterator[NDArray[np.uint8]], voice: _Voice, hello: Hello) -> Iterator[bytes]:
         """A message a frame; an empty one where a fragment has yet to become whole."""
@@ -186,11 +204,15 @@ class Session:
                 writer.close()
 
     async def _receive(self, seconds: float) -> str | bytes:
-        """The next message. InputError: none within that time; WebSocketDisconnect."""
-        with anyio.CancelScope(deadline=anyio.current_time() + seconds) as self._patience:
-            message = await self._socket.receive()
-        if self._patience.cancelled_caught:
-            raise InputError(f"no message came for {min(seconds, self._limits.idle):g} s")
+        """The next message. InputError: none within that time though one is waited for; WebSocketDisconnect."""
+        while True:
+            with anyio.CancelScope(deadline=anyio.current_time() + seconds) as self._patience:
+                message = await self._socket.receive()
+            if not self._patience.cancelled_caught:
+                break
+            if not self._ready or self._sound_out.statistics().tasks_waiting_receive:  # nothing is left to work on
+                raise InputError(f"no message came for {min(seconds, self._limits.idle):g} s")
+            seconds = self._limits.idle
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1006))
         text = message.get("text")
@@ -208,6 +230,13 @@ class Session:
             await self._socket.send_text(json.dumps({"type": "error", "error": sentence}))
             await self._socket.close(code)
         return outcome
+
+
+async def _shielded(step: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    """A step that a thread waits for. It ends by the streams being closed and no sooner: anyio does not cancel what a
+    thread starts in a scope that has been cancelled already, and would wait for it for ever."""
+    with anyio.CancelScope(shield=True):
+        return await step(*arguments)
 
 
 class _Voice:

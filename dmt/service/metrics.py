@@ -26,3 +26,7 @@ class Metrics:
         self.frames = Counter("dmt_frames", "Frames made.", ["door"], registry=registry)
         self.live = Gauge("dmt_live_sessions", "Live sessions open, waiting ones included.", registry=registry)
         self.sessions = Counter("dmt_live", "Live sessions that ended, by how.", ["outcome"], registry=registry)
+        for outcome in ("done", "failed", "cancelled"):  # a counter is there from the start, at 0
+            self.jobs.labels(outcome)
+        for outcome in ("done", "refused", "gone", "failed"):
+            self.sessions.labels(outcome)

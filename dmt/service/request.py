@@ -29,6 +29,7 @@ class Request(BaseModel):
     steps: int = Field(10, ge=1)
     guidance: float = Field(1.0, ge=0, le=20, allow_inf_nan=False)
     size: int | None = Field(None, ge=64)
+    watermark: bool = False
 
 
 class Hello(BaseModel):

@@ -83,11 +83,8 @@ def _named(sentence: str, wishes: Wishes) -> str:
 
 def table(result: Result) -> str:
     """Where the time went, in Markdown."""
-    stages = list(result.timings.items())
-    names = "".join(f" {stage} |" for stage, _ in stages)
-    spent = "".join(f" {seconds:.2f} s |" for _, seconds in stages)
+    rows = "".join(f"| {stage} | {seconds:.2f} s |\n" for stage, seconds in result.timings.items())
     return (
-        f"{result.frames} frames ({result.seconds:.2f} s) in {result.wall_seconds:.2f} s: "
-        f"real-time factor {result.real_time_factor:.2f} (time over length)\n\n"
-        f"|{names} in all |\n|{' ---: |' * (len(stages) + 1)}\n|{spent} {result.wall_seconds:.2f} s |"
+        f"**{result.seconds:.2f} s** of video, {result.frames} frames, made in **{result.wall_seconds:.2f} s**\n\n"
+        f"| stage | time |\n| :--- | ---: |\n{rows}"
     )

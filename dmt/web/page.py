@@ -29,6 +29,7 @@ CSS = """
 .gradio-container { max-width: 1180px !important; margin: auto !important; }
 #title { padding: 4px 0 0 0; } #title h1 { margin-bottom: 0; }
 #make { min-height: 46px; }
+#times table { width: 60%; font-size: 0.9em; } #times td, #times th { padding: 2px 10px; }
 footer { display: none !important; }
 """
 
@@ -56,7 +57,7 @@ def page(pipeline: Pipeline, folder: Path, bounds: Bounds | None = None) -> gr.B
             with gr.Column(scale=5):
                 inputs = _inputs(bounds, learned)
             with gr.Column(scale=4):
-                video = gr.Video(label="Video", interactive=False, autoplay=True, elem_id="video", height=440)
+                video = gr.Video(label="Video", interactive=False, autoplay=True, elem_id="video", height=420)
                 download = gr.DownloadButton("Download the mp4", interactive=False, elem_id="download")
                 times = gr.Markdown("The video appears here.", elem_id="times")
         button = inputs.pop("button")

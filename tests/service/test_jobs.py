@@ -27,6 +27,7 @@ def test_from_upload_to_video(service, pipeline, speech, tmp_path):
     state = service.over(asked.json()["id"])
     assert asked.headers["location"] == f"/v1/jobs/{state['id']}"
     assert state["state"] == "done" and state["frames"] == 25 and state["timings"]["render"] > 0
+    assert service.metric('dmt_jobs_total{outcome="done"}') >= 1
     answer = service.http.get(state["video"])
     assert answer.headers["content-type"] == "video/mp4"
     (tmp_path / "voice.wav").write_bytes(speech)
@@ -40,12 +41,12 @@ def test_from_upload_to_video(service, pipeline, speech, tmp_path):
 
 
 def test_many_at_once_get_what_each_asked_for(service, speech, tmp_path):
-    with ThreadPoolExecutor(8) as clients:
-        asked = list(clients.map(lambda seed: service.post(("a.wav", speech), seed=str(seed % 2)), range(8)))
+    with ThreadPoolExecutor(6) as clients:
+        asked = list(clients.map(lambda seed: service.post(("a.wav", speech), seed=str(seed % 2)), range(6)))
     states = [service.over(answer.json()["id"]) for answer in asked]
-    assert [state["state"] for state in states] == ["done"] * 8
+    assert [state["state"] for state in states] == ["done"] * 6
     made = [frames_of(service.http.get(state["video"]).content, tmp_path / "a.mp4") for state in states]
-    assert all(np.array_equal(made[index], made[index % 2]) for index in range(8))
+    assert all(np.array_equal(made[index], made[index % 2]) for index in range(6))
     assert not np.array_equal(made[0], made[1])
 
 
@@ -134,7 +135,6 @@ def test_unknown_jobs_and_health(service):
         assert answer.status_code == 404 and answer.json()["error"]
     health = service.http.get("/health").json()
     assert health["status"] == "ok" and health["device"] == "cpu"
-    assert service.metric('dmt_jobs_total{outcome="done"}') >= 9
     assert service.metric("process_resident_memory_bytes") > 1e7
 
 

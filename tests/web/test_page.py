@@ -72,7 +72,7 @@ def test_from_upload_to_playing_video_and_a_wrong_file(visitor, voice, tmp_path)
     visitor.get_by_role("option", name="1", exact=True).click()
     visitor.get_by_role("button", name="Make the video").click()
     visitor.locator("#video video").wait_for()
-    visitor.get_by_text("real-time factor").wait_for()
+    visitor.locator("#times table").wait_for()
     visitor.wait_for_function(
         "(v => v && v.readyState >= 2 && v.videoWidth == 256)(document.querySelector('#video video'))"
     )
