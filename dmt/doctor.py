@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -19,6 +20,49 @@ from . import __version__
 
 SHOWN = ("torch", "torchaudio", "numpy", "scipy", "transformers", "safetensors", "av", "typer")
 """Distributions whose versions matter in a bug report."""
+
+EXTRAS = {
+    "face": (("mediapipe>=0.10.14,<0.10.30",), "exact landmarks: `dmt generate --image`, `dmt extract`"),
+    "train": (
+        (
+            "espeakng-loader>=0.2",
+            "matplotlib>=3.8",
+            "tensorboard>=2.16",
+        ),
+        "`dmt corpus` and `dmt train`",
+    ),
+    "evaluate": (
+        (
+            "torchmetrics>=1.4",
+            "scikit-image>=0.24",
+            "matplotlib>=3.8",
+        ),
+        "`dmt evaluate videos` and `paper`",
+    ),
+    "lmdb": (("lmdb>=1.4",), "data sets in PIRender's layout"),
+    "bench": (("matplotlib>=3.8",), "the plots of `dmt bench`"),
+    "web": (
+        (
+            "gradio>=6",
+            "fastapi>=0.115",
+            "uvicorn>=0.30",
+            "python-multipart>=0.0.18",
+            "websockets>=13",
+            "prometheus-client>=0.20",
+        ),
+        "`dmt web` and `dmt serve`",
+    ),
+    "ray": (("ray[data]>=2.40",), "`dmt batch --ray`"),
+    "onnx": (
+        (
+            "onnx>=1.17",
+            "onnxscript>=0.5",
+            "onnxruntime>=1.20",
+        ),
+        "`dmt export`",
+    ),
+}
+"""Extra -> (requirements, what needs them); a test holds it equal to pyproject.toml."""
 
 NEEDED_MEMORY = 2e9
 """Bytes of free memory below which generation at 512 pixels is likely to fail."""
@@ -42,7 +86,20 @@ class Check:
 
 def examine() -> list[Check]:
     """Every check, in the order of the report. Takes a few seconds; writes only to a temporary file."""
-    parts = (_versions, _extensions, _operators, _gpu, _landmarks, _encoders, _assets, _espeak, _memory, _disk)
+    parts = (
+        _versions,
+        _requirements,
+        _extensions,
+        _operators,
+        _gpu,
+        _landmarks,
+        _encoders,
+        _assets,
+        _extras,
+        _espeak,
+        _memory,
+        _disk,
+    )
     return [check for part in parts for check in _safely(part)]
 
 
@@ -63,6 +120,31 @@ def _versions() -> Iterator[Check]:
             yield Check(name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
             yield Check(name, "not installed", "bad", f"pip install {name}")
+
+
+def _requirements() -> Iterator[Check]:
+    """Whether what is installed is as new as this package asks for."""
+    from packaging.requirements import Requirement
+
+    try:
+        needs = importlib.metadata.requires("dreamtalk-dmt") or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Check("installation", "run from its source tree, not installed; versions are not compared")
+        return
+    wrong = []
+    for need in map(Requirement, needs):
+        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = importlib.metadata.version(need.name)
+        except importlib.metadata.PackageNotFoundError:
+            found = None
+        if found is None or not need.specifier.contains(found, prereleases=True):
+            wrong.append(need)
+            mend = f"pip install '{need.name}{need.specifier}'"
+            yield Check(f"needs {need.name}", f"{found or 'nothing'} where {need.specifier} is wanted", "bad", mend)
+    if not wrong:
+        yield Check("installation", "every package it needs is there and new enough")
 
 
 def _extensions() -> Iterator[Check]:
@@ -105,13 +187,28 @@ def _gpu() -> Iterator[Check]:
     import torch
 
     if not torch.cuda.is_available():
-        yield Check("GPU", "none that torch sees; everything runs on the CPU")
+        yield _no_gpu(torch.version.cuda)
         return
+    from dmt_kernels import backends
+
+    kernels = backends().on_cuda
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         capability = ".".join(map(str, torch.cuda.get_device_capability(index)))
         found = f"{torch.cuda.get_device_name(index)}, sm {capability}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
-        yield Check(f"GPU {index}", found)
+        mend = "" if free >= NEEDED_MEMORY else "close what uses it (nvidia-smi names it), or use --device cpu"
+        yield Check(f"GPU {index}", f"{found}; operators: {kernels}", "warning" if mend else "good", mend)
+
+
+def _no_gpu(cuda: str | None) -> Check:
+    """Why torch sees no GPU, where the machine has a driver for one."""
+    if not (Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")):
+        return Check("GPU", "none; everything runs on the CPU")
+    if cuda is None:
+        mend = "pip install --force-reinstall torch torchaudio --index-url https://download.pytorch.org/whl/cu130"
+        return Check("GPU", "a driver is there, but this build of torch has no CUDA", "warning", mend)
+    found = f"a driver is there, but torch (CUDA {cuda}) finds no GPU: none is visible here, or it is too old"
+    return Check("GPU", found, "warning", "nvidia-smi; unset CUDA_VISIBLE_DEVICES; or update the driver")
 
 
 def _landmarks() -> Iterator[Check]:
@@ -142,6 +239,29 @@ def _encoders() -> Iterator[Check]:
                 "pip install --force-reinstall --only-binary :all: av",
             )
         )
+    yield _trial()
+
+
+def _trial() -> Check:
+    """Three frames and their sound, written and read back."""
+    import numpy as np
+
+    from . import media
+    from .errors import InputError
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trial.mp4"
+        try:
+            with media.VideoWriter(path, 64, 64) as writer:
+                writer.write(np.zeros((3, 64, 64, 3), np.uint8))
+                writer.write_audio(np.zeros(1920, np.float32))
+            frames, sound = len(list(media.read_frames(path))), media.check_audio(path).samples
+        except (InputError, OSError) as error:
+            frames, sound = str(error), 0
+    if frames == 3 and sound >= 1920:
+        return Check("encoding", "a video of three frames was written and read back")
+    found = f"of a video of three frames came back: {frames}"
+    return Check("encoding", found, "bad", "pip install --force-reinstall --only-binary :all: av")
 
 
 def _assets() -> Iterator[Check]:
@@ -159,11 +279,26 @@ def _assets() -> Iterator[Check]:
         yield Check("assets", f"all {len(ASSETS)} present")
 
 
+def _extras() -> Iterator[Check]:
+    """Which commands lack a package, by extra."""
+    for extra, (packages, purpose) in EXTRAS.items():
+        versions, missing = [], []
+        for requirement in packages:
+            package = re.match(r"[\w-]+", requirement)[0]
+            try:
+                versions.append(f"{package} {importlib.metadata.version(package)}")
+            except importlib.metadata.PackageNotFoundError:
+                missing.append(requirement)
+        if missing:
+            found = f"without {', '.join(missing)}; for {purpose}"
+            yield Check(f"extra {extra}", found, "warning", "pip install " + " ".join(f"'{need}'" for need in missing))
+        else:
+            yield Check(f"extra {extra}", ", ".join(versions))
+
+
 def _espeak() -> Iterator[Check]:
     if importlib.util.find_spec("espeakng_loader") is None:
-        found = "not installed; only `dmt corpus` needs it"
-        yield Check("espeak-ng", found, "warning", "pip install 'dreamtalk-dmt[train]'")
-        return
+        return  # the extra `train` has said so
     loader = importlib.import_module("espeakng_loader")
     library = Path(loader.get_library_path())
     good = library.is_file()

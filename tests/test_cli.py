@@ -19,6 +19,9 @@ from dmt import media
 from dmt.cli.app import run
 from dmt.doctor import Check, examine
 
+tomllib = pytest.importorskip("tomllib", reason="part of Python from 3.11 on")
+
+ROOT = Path(__file__).resolve().parents[1]
 FAST = ["--size", "96", "--steps", "1"]
 
 
@@ -124,10 +127,50 @@ def test_doctor_finds_a_wrong_operator(monkeypatch):
     from dmt import doctor, selftest
 
     right = selftest.sparse_linear
-    monkeypatch.setattr(selftest, "sparse_linear", lambda x, bits, weight, bias: right(x, bits, weight, bias) * 1.01)
+    monkeypatch.setattr(selftest, "sparse_linear", lambda *inputs, **options: right(*inputs, **options) * 1.01)
     found = {check.name: check for check in doctor.examine()}
     assert found["sparse_linear on cpu"].state == "bad" and found["sparse_linear on cpu"].mend
-    assert found["threshold_ema on cpu"].state == "good"
+    assert found["sparse_linear by tile on cpu"].state == "bad"
+    assert found["threshold_ema on cpu"].state == found["masked_linear on cpu"].state == "good"
+
+
+def test_doctor_takes_no_number_for_a_fault(monkeypatch):
+    from dmt import selftest
+
+    right = selftest.sparse_linear
+    monkeypatch.setattr(selftest, "sparse_linear", lambda *inputs, **options: right(*inputs, **options) * float("nan"))
+    found = {name: (difference, allowed) for name, difference, allowed in selftest.operator_differences("cpu")}
+    assert found["sparse_linear"][0] == float("inf") and found["threshold_ema by row"][0] <= 1e-4
+
+
+def test_doctor_knows_every_extra(monkeypatch):
+    from importlib.metadata import PackageNotFoundError, version
+
+    from dmt import doctor
+
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {extra: {need.split(";")[0].strip() for need in needs} for extra, needs in declared.items()}
+    assert {extra: set(packages) for extra, (packages, _) in doctor.EXTRAS.items()} == {
+        extra: packages for extra, packages in names.items() if extra not in ("dev", "docs")
+    }
+
+    def without_ray(name: str) -> str:
+        if name == "ray":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(doctor.importlib.metadata, "version", without_ray)
+    (check,) = [check for check in doctor._extras() if check.name == "extra ray"]
+    assert check.state == "warning" and check.mend == "pip install 'ray[data]>=2.40'" and "batch" in check.found
+
+
+def test_doctor_sees_an_encoder_that_does_not_encode(monkeypatch):
+    from dmt import doctor
+
+    assert [check.state for check in doctor._encoders()] == ["good"] * 3
+    monkeypatch.setattr(media.VideoWriter, "write", lambda self, frames: None)
+    found = {check.name: check for check in doctor._encoders()}
+    assert found["encoding"].state == "bad" and found["encoding"].mend
 
 
 def test_a_check_that_breaks_is_a_finding(monkeypatch):
