@@ -16,7 +16,7 @@ BETWEEN = {"model", "checkpoint", "hub"}
 """Where the rooms meet, and how the meeting is saved and shared."""
 PIPELINE = {"pipeline", "conventions", "driving", "scene", "progress", "provenance"}
 """The recipe and its parts."""
-TOP = {"batch", "bench", "cli", "inspection", "web", "doctor", "selftest", "export"}
+TOP = {"batch", "bench", "cli", "inspection", "service", "web", "doctor", "selftest", "export"}
 
 ALLOWED_BETWEEN_ROOMS = {
     ("denoiser", "decoder"): "the denoiser's last layers are the two decoders",
