@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -177,7 +178,9 @@ def _write(
     return Path(target)
 
 
-def _translate(network, example, free, inputs, outputs) -> torch.onnx.ONNXProgram:
+def _translate(
+    network: nn.Module, example: tuple[Tensor, ...], free: Any, inputs: list[str], outputs: list[str]
+) -> torch.onnx.ONNXProgram:
     """torch's own exporter, without its remarks on packages that are not needed here."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

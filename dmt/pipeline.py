@@ -124,7 +124,7 @@ class Pipeline:
         renderer: FlowRenderer | None = None,
         conventions: Conventions = OURS,
         checkpoint: FilePath | None = None,
-    ):
+    ) -> None:
         self.checkpoint = checkpoint
         self.model = model.to(device).eval()
         self.device = device

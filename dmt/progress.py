@@ -25,7 +25,7 @@ class Stopwatch:
     booked on whoever waits first.
     """
 
-    def __init__(self, device: torch.device | None = None):
+    def __init__(self, device: torch.device | None = None) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self._device = device if device is not None and device.type == "cuda" else None
         self._running: list[str] = []

@@ -88,7 +88,7 @@ def plainly() -> Iterator[None]:
 class OneDnnLinear(nn.Module):
     """`nn.Linear` by oneDNN, both ways, with the parameters of another."""
 
-    def __init__(self, linear: nn.Linear):
+    def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.weight, self.bias, self.in_features = linear.weight, linear.bias, linear.in_features
 

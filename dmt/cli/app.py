@@ -52,7 +52,7 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 class Stopped(BaseException):
     """Ctrl-C or SIGTERM, raised where the program stands, so that temporary files are removed on the way out."""
 
-    def __init__(self, number: int):
+    def __init__(self, number: int) -> None:
         super().__init__(number)
         self.exit_code = 128 + number
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ..dreamtalk.denoiser import DreamTalkDenoiser
+    from ..model import MotionModel
 
 
 def export(
@@ -35,7 +39,7 @@ def export(
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _denoiser(checkpoint: Path | None):
+def _denoiser(checkpoint: Path | None) -> MotionModel | DreamTalkDenoiser:
     from ..checkpoint import load_model
     from ..dreamtalk import load_denoiser
     from ..dreamtalk.checkpoint import is_foreign

@@ -6,7 +6,7 @@ import json
 import math
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def _jobs(folder: Path, minutes: float, seed: int, clean: bool) -> list[_Job]:
     ]
 
 
-def _run(jobs: list[_Job], workers: int):
+def _run(jobs: list[_Job], workers: int) -> Iterator[Path]:
     """Yield once for each finished job."""
     if workers == 1 or len(jobs) <= 1:
         yield from map(_make_shard, jobs)

@@ -10,7 +10,7 @@ from scipy.signal import resample_poly
 
 from ..rates import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
 from . import augment
-from .espeak import fresh_synthesiser
+from .espeak import Spoken, fresh_synthesiser
 from .expression import coefficients, emotions, make_style
 from .phonemes import Sound
 from .sentences import LANGUAGES, SHARES, sentence
@@ -114,7 +114,7 @@ def _speak(language: str, rng: np.random.Generator, validation: bool, clean: boo
     return wave, parts
 
 
-def _resized(spoken, tract: float) -> tuple[np.ndarray, list[Segment]]:
+def _resized(spoken: Spoken, tract: float) -> tuple[np.ndarray, list[Segment]]:
     """To 16 kHz as if the vocal tract were `tract` times as long: slower and deeper; times follow."""
     ratio = Fraction(SAMPLE_RATE * tract / spoken.rate).limit_denominator(60)
     wave = resample_poly(spoken.wave.astype(np.float64), ratio.numerator, ratio.denominator)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import _ctypes
 import ctypes
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -90,7 +91,7 @@ class Espeak:
         self._library.espeak_Terminate()
         _ctypes.dlclose(self._library._handle)
 
-    def _receive(self, wave, samples: int, events) -> int:
+    def _receive(self, wave: Any, samples: int, events: Any) -> int:
         if wave and samples > 0:
             self._blocks.append(np.ctypeslib.as_array(wave, shape=(samples,)).copy())
         index = 0

@@ -15,6 +15,7 @@ from importlib.resources import files
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
 
 from ..face.basis import LOWER_LIP, MOUTH_LEFT, MOUTH_RIGHT, UPPER_LIP, LandmarkBasis
 from ..rates import FRAME_RATE
@@ -104,7 +105,7 @@ def coefficients(lips: LipCurves, style: Style, rng: np.random.Generator, *, liv
     return (mean + change.numpy()).astype(np.float32)
 
 
-def _wanted(mean: np.ndarray, lips: LipCurves, style: Style, brow: np.ndarray):
+def _wanted(mean: np.ndarray, lips: LipCurves, style: Style, brow: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     """Landmarks to reach: points [P], displacements [T, P, 3], weights [P, 3]; the lips' are absolute."""
     basis = _faces().basis
     points = torch.tensor([UPPER_LIP, LOWER_LIP, MOUTH_RIGHT, MOUTH_LEFT, *BROWS, *LIDS])

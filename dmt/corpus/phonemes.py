@@ -48,7 +48,9 @@ class Viseme:
     voiced: bool = True
 
 
-def _rows(sound: Sound, letters: str, opening: float, width: float, ow: float, ww: float, unvoiced: str = ""):
+def _rows(
+    sound: Sound, letters: str, opening: float, width: float, ow: float, ww: float, unvoiced: str = ""
+) -> dict[str, Viseme]:
     return {c: Viseme(sound, opening, width, ow, ww, c not in unvoiced) for c in letters}
 
 

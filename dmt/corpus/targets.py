@@ -8,6 +8,7 @@ neighbours want, the lips meet and leave at a bounded speed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -79,7 +80,7 @@ def segments(phonemes: tuple[Phoneme, ...], wave: np.ndarray, rate: int) -> list
     return result
 
 
-def _quiet_before(wave: np.ndarray, rate: int):
+def _quiet_before(wave: np.ndarray, rate: int) -> Callable[[float], float]:
     """A function from a time to the length of the silence just before it (seconds)."""
     hop = rate // 200
     frames = wave[: len(wave) // hop * hop].reshape(-1, hop)

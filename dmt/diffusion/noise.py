@@ -33,7 +33,7 @@ class SmoothNoise:
         period: int = 25,
         width: int = COEFFICIENTS,
         temperature: float = TEMPERATURE,
-    ):
+    ) -> None:
         if period < 1:
             raise ValueError(f"period must be at least 1 frame, got {period}")
         self._generator = generator

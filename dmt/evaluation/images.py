@@ -7,6 +7,7 @@ can be drawn and means taken by whoever reports them. SSIM comes from torchmetri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import numpy as np
@@ -115,7 +116,9 @@ def need(module: str, what: str) -> None:
         raise InputError(f"{what} needs {module}, which is not installed: pip install 'dreamtalk-dmt[evaluate]'")
 
 
-def _in_portions(measure, made: NDArray, reference: NDArray) -> NDArray[np.float64]:
+def _in_portions(
+    measure: Callable[[NDArray, NDArray], NDArray], made: NDArray, reference: NDArray
+) -> NDArray[np.float64]:
     starts = range(0, len(made), PORTION)
     return np.concatenate([measure(made[i : i + PORTION], reference[i : i + PORTION]) for i in starts])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from ..atomic import atomic
 from ..rates import FRAME_RATE
 from .compare import VideoScores
 from .images import need
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("SSIM", (("ssim_gaussian11", "Gaussian 11 x 11"), ("ssim_uniform7", "uniform 7 x 7"))),
@@ -44,7 +48,7 @@ def plot_curves(video: VideoScores, target: Path) -> None:
         figure.savefig(part, format="png")
 
 
-def _panel(axis, title: str, curves: list[tuple[str, str]], video: VideoScores) -> None:
+def _panel(axis: Axes, title: str, curves: list[tuple[str, str]], video: VideoScores) -> None:
     for (name, label), colour in zip(curves, _COLOURS, strict=False):
         values = video.curves[name]
         seconds = np.arange(len(values)) / FRAME_RATE

@@ -50,7 +50,7 @@ class PoseClip:
     _SETTLE = 5.0
     """Frames over which the head's speed is given up after a turn."""
 
-    def __init__(self, pose: Tensor):
+    def __init__(self, pose: Tensor) -> None:
         self._pose = _checked(pose)
         self._frame = 0
 
@@ -80,7 +80,7 @@ class PoseClip:
 class HeldPose:
     """A recorded pose [T, 9] that stays in its last row when it ends, as DreamTalk means it to."""
 
-    def __init__(self, pose: Tensor):
+    def __init__(self, pose: Tensor) -> None:
         self._pose = _checked(pose)
         self._frame = 0
 
@@ -100,7 +100,7 @@ def _checked(pose: Tensor) -> Tensor:
 class _Events:
     """Frames made event by event from a private generator, handed out in any block size."""
 
-    def __init__(self, generator: torch.Generator, width: int):
+    def __init__(self, generator: torch.Generator, width: int) -> None:
         # A child generator: draws by others on the parent must not depend on how we are asked.
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         self._random = torch.Generator().manual_seed(seed)
@@ -140,7 +140,7 @@ class NaturalPose(_Events):
     _STIFFNESS = 7.0
     """1/s; the follower closes most of a gap in about 0.4 s."""
 
-    def __init__(self, generator: torch.Generator):
+    def __init__(self, generator: torch.Generator) -> None:
         super().__init__(generator, 3)
         self._value = torch.zeros(3, dtype=torch.float64)
         self._speed = torch.zeros(3, dtype=torch.float64)
@@ -197,7 +197,7 @@ class Blinks(_Events):
     _FALL, _SHUT, _RISE = 0.10, 0.03, 0.20
     """Seconds."""
 
-    def __init__(self, generator: torch.Generator):
+    def __init__(self, generator: torch.Generator) -> None:
         super().__init__(generator, 1)
         self._first = True
 

@@ -26,9 +26,9 @@ class FragmentWriter:
     whole, possibly none; the concatenation of all of them, `finish` included, is a file that any player opens.
     """
 
-    def __init__(self, height: int, width: int):
+    def __init__(self, height: int, width: int) -> None:
         self._sink = _Sink()
-        flags = "empty_moov+default_base_moof+frag_keyframe"
+        flags = "delay_moov+default_base_moof+frag_keyframe"  # delayed: it tells what AAC adds in front
         self._container = av.open(
             self._sink, "w", format="mp4", options={"movflags": flags, "frag_duration": str(round(1e6 * FRAGMENT))}
         )

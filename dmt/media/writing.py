@@ -68,7 +68,7 @@ class Encoder:
         *,
         audio_channels: int = 1,
         options: dict[str, str] | None = None,
-    ):
+    ) -> None:
         self.height, self.width = height, width
         self.frames = 0
         self._samples = 0
@@ -149,7 +149,7 @@ class VideoWriter(Encoder):
         *,
         audio_channels: int = 1,
         tags: Mapping[str, str] | None = None,
-    ):
+    ) -> None:
         self.path = check_output(path)
         self._finished = False
         with ExitStack() as opening:  # whatever is open is closed and removed if the next step fails

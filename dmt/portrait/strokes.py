@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,7 +105,7 @@ def lashes(landmarks: np.ndarray, seed: int = 6) -> Strokes:
     return Strokes(np.concatenate(points), np.concatenate(widths))
 
 
-def baby_hairs(line, seed: int = 8, count: int = 900) -> Strokes:
+def baby_hairs(line: Callable[[np.ndarray], np.ndarray], seed: int = 8, count: int = 900) -> Strokes:
     """Short soft hairs along the hairline `line(x) -> y`, combed away from the face."""
     rng = np.random.default_rng(seed)
     x = rng.uniform(-0.68, 0.68, count)

@@ -47,7 +47,7 @@ class Movement:
 class Driver:
     """Turns `Motion` into `Movement` for one portrait."""
 
-    def __init__(self, anatomy: Anatomy, basis: LandmarkBasis, device: torch.device):
+    def __init__(self, anatomy: Anatomy, basis: LandmarkBasis, device: torch.device) -> None:
         # [64, 468 * 3]: displacements in the portrait's axes and pixels
         turned = basis.basis[:, :MESH] @ anatomy.frame.T * anatomy.unit
         self._basis = turned.reshape(len(turned), -1).to(device)

@@ -29,7 +29,7 @@ _UNSEEN = 0.01
 class Lid:
     """One eye of one portrait, in a frame whose x runs from corner to corner."""
 
-    def __init__(self, image: Tensor, anatomy: Anatomy, which: int, device: torch.device):
+    def __init__(self, image: Tensor, anatomy: Anatomy, which: int, device: torch.device) -> None:
         """which: 0 the viewer's left eye, 1 the right."""
         upper, lower, brow = (anatomy.landmarks[list(index), :2] for index in _LIDS[which])
         first, last = upper[0], upper[-1]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..face.basis import LandmarkBasis
-from .anatomy import LOWER_LIP_RINGS, MESH, UPPER_LIP_RINGS, Anatomy, surroundings
+from .anatomy import LOWER_LIP_RINGS, MESH, UPPER_LIP_RINGS, Anatomy, Surroundings, surroundings
 from .driver import Movement
 from .field import FOLD_LIMIT, border_window, compression, gradient, grid_nodes, invert, ring_window, thin_plate
 
@@ -25,7 +25,7 @@ RIGID_SMOOTHING = 2e-2
 class Sheets:
     """`sources(movement)`: where every grid node of each frame comes from, on both sheets."""
 
-    def __init__(self, anatomy: Anatomy, basis: LandmarkBasis, height: int, width: int, device: torch.device):
+    def __init__(self, anatomy: Anatomy, basis: LandmarkBasis, height: int, width: int, device: torch.device) -> None:
         self.height, self.width = height, width
         nodes = grid_nodes(height, width, CELL * max(1.0, max(height, width) / 512))
         self.nodes = nodes.to(device)
@@ -64,7 +64,9 @@ class Sheets:
         return invert(field, self.nodes, self.height, self.width).reshape(count, 2, 2, h, w)
 
 
-def _expression_operator(anatomy, around, nodes: Tensor, window: Tensor, skipped: tuple) -> Tensor:
+def _expression_operator(
+    anatomy: Anatomy, around: Surroundings, nodes: Tensor, window: Tensor, skipped: tuple
+) -> Tensor:
     """[M, 468]: landmark shifts -> shift at every node, for the sheet that ignores `skipped` points."""
     missing = {point for ring in skipped for point in ring}
     kept = torch.tensor([i for i in range(MESH) if i not in missing])

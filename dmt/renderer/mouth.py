@@ -38,7 +38,7 @@ class MouthView:
 class Mouth:
     """The mouth of one portrait."""
 
-    def __init__(self, image: Tensor, anatomy: Anatomy, device: torch.device):
+    def __init__(self, image: Tensor, anatomy: Anatomy, device: torch.device) -> None:
         """image [3, H, W] in 0..1."""
         self.unit = anatomy.unit
         _, self.height, self.width = image.shape

@@ -36,7 +36,7 @@ class WarpRenderer:
     turn the head away from the pose it was photographed in.
     """
 
-    def __init__(self, portrait: Portrait, device: torch.device | str = "cpu"):
+    def __init__(self, portrait: Portrait, device: torch.device | str = "cpu") -> None:
         if portrait.image.ndim != 3 or portrait.image.shape[2] != 3 or portrait.image.dtype != np.uint8:
             raise ValueError(f"expected a uint8 RGB portrait [H, W, 3], got {portrait.image.shape}")
         if portrait.landmarks.shape != (478, 3):

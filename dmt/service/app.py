@@ -52,7 +52,7 @@ def app(pipeline: Pipeline, limits: Limits | None = None) -> FastAPI:
 class _Service:
     """The handlers of the routes, over one pipeline."""
 
-    def __init__(self, pipeline: Pipeline, limits: Limits):
+    def __init__(self, pipeline: Pipeline, limits: Limits) -> None:
         self._pipeline, self._limits, self._metrics = pipeline, limits, Metrics()
         self._live = 0
         self._metrics.live.set_function(lambda: self._live)

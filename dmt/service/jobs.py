@@ -65,7 +65,7 @@ class Jobs:
     Everything but `_make` runs in the event loop, so nothing here needs a lock.
     """
 
-    def __init__(self, pipeline: Pipeline, limits: Limits, metrics: Metrics, folder: Path, group: TaskGroup):
+    def __init__(self, pipeline: Pipeline, limits: Limits, metrics: Metrics, folder: Path, group: TaskGroup) -> None:
         self._pipeline, self._limits, self._metrics = pipeline, limits, metrics
         self._folder, self._group = folder, group
         self._workers = anyio.CapacityLimiter(limits.workers)

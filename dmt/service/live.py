@@ -54,7 +54,7 @@ class Session:
 
     def __init__(
         self, socket: WebSocket, pipeline: Pipeline, limits: Limits, metrics: Metrics, workers: anyio.CapacityLimiter
-    ):
+    ) -> None:
         self._socket, self._pipeline, self._limits = socket, pipeline, limits
         self._metrics, self._workers = metrics, workers
         self._sound_in, self._sound_out = anyio.create_memory_object_stream[NDArray[np.int16]](limits.ahead)
@@ -242,7 +242,7 @@ async def _shielded(step: Callable[..., Awaitable[T]], *arguments: Any) -> T:
 class _Voice:
     """The blocks, and what of them no frame has been given yet; nothing is kept where no frame asks."""
 
-    def __init__(self, blocks: Iterator[NDArray[np.int16]], *, keep: bool):
+    def __init__(self, blocks: Iterator[NDArray[np.int16]], *, keep: bool) -> None:
         self._blocks, self._keep = blocks, keep
         self._left = np.zeros(0, np.float32)
 
@@ -262,7 +262,7 @@ class _Voice:
 class _Jpegs:
     """A picture a frame, with the methods of `FragmentWriter`."""
 
-    def __init__(self, quality: int):
+    def __init__(self, quality: int) -> None:
         self._quality = quality
 
     def write(self, frame: NDArray[np.uint8], sound: NDArray[np.float32]) -> bytes:

@@ -16,7 +16,7 @@ class SameOrigin:
     Programs send no `Origin` and pass. Behind a proxy, the proxy must keep the `Host` header.
     """
 
-    def __init__(self, app: ASGIApp):
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

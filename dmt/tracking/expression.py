@@ -36,7 +36,7 @@ Array = NDArray[np.float64]
 class ExpressionSolver:
     """Solves frames of one clip whose face (head.clip_face) is `face` [478, 3]."""
 
-    def __init__(self, basis: LandmarkBasis, face: Array):
+    def __init__(self, basis: LandmarkBasis, face: Array) -> None:
         self._basis, self._face = basis, torch.from_numpy(face)
         self._points = torch.arange(SKIN)
         self._weights = torch.tensor(AXES, dtype=torch.float64).expand(SKIN, 3)

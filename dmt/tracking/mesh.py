@@ -45,7 +45,9 @@ class MeshTracker:
     def __enter__(self) -> MeshTracker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._mesh.close()
 
     def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:

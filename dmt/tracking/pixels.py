@@ -69,7 +69,9 @@ class PixelTracker:
     def __enter__(self) -> PixelTracker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._state = None
 
     def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.float32] | None:
@@ -167,7 +169,7 @@ class PixelTracker:
 class _View:
     """A square of a grey picture around a face, at `size` pixels per eye distance."""
 
-    def __init__(self, picture: Array, corner: Array, zoom: float):
+    def __init__(self, picture: Array, corner: Array, zoom: float) -> None:
         self._corner, self._zoom = corner, zoom
         self._picture = picture
         self._y, self._x = nd.sobel(picture, 0) / 8, nd.sobel(picture, 1) / 8

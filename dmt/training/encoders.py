@@ -6,6 +6,8 @@ synthesiser says it; that is what carries over to real voices.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -135,7 +137,7 @@ class AcousticStage(_EncoderStage):
         return self.measures(acoustic_rows(module.encoder, self.validation, clips=32).float(), module.heads)
 
 
-def waves(corpus: Corpus, clips: int | None = None):
+def waves(corpus: Corpus, clips: int | None = None) -> Iterator[Tensor]:
     """The clips' sound in portions [b, S] float32."""
     for start in range(0, min(len(corpus), clips or len(corpus)), PORTION):
         yield torch.from_numpy(corpus.wave[start : start + PORTION].astype(np.float32) / 32768.0)

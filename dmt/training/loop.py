@@ -7,7 +7,7 @@ import math
 import time
 import zlib
 from abc import ABC, abstractmethod
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -169,7 +169,7 @@ class _Run:
         self.scaler.scale(loss / parts).backward()
         return {"loss": float(loss.detach()), **values}
 
-    def _last_or_apart(self, last: bool):
+    def _last_or_apart(self, last: bool) -> AbstractContextManager[None]:
         """Ranks exchange gradients once a step, with its last part."""
         ddp = isinstance(self.loss, DistributedDataParallel)
         return self.loss.no_sync() if ddp and not last else nullcontext()

@@ -51,7 +51,7 @@ def page(pipeline: Pipeline, folder: Path, bounds: Bounds | None = None) -> gr.B
     """The page around a pipeline, with its queue. folder: for the videos; gradio must be allowed to serve it."""
     bounds = bounds or Bounds()
     learned = pipeline.renderer is not None
-    with gr.Blocks(title="DreamTalk-DMT", delete_cache=(round(KEEP), round(KEEP))) as blocks:
+    with gr.Blocks(title="DreamTalk-DMT", analytics_enabled=False, delete_cache=(round(KEEP), round(KEEP))) as blocks:
         gr.Markdown(TITLE, elem_id="title")
         with gr.Row(equal_height=False):
             with gr.Column(scale=5):
