@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from dmt.service.limits import Limits
 
 HELLO = json.dumps({"options": {"size": 64, "steps": 1}, "latency": 0.2})
-LIMITS = Limits(workers=2, waiting=6, live=3, live_waiting=6, keep=1.0, idle=3.0, stuck=3.0, hello=2.0)
+LIMITS = Limits(workers=2, waiting=6, live=3, live_waiting=6, keep=5.0, idle=3.0, stuck=3.0, hello=2.0)
 
 
 def resident() -> float:
