@@ -45,7 +45,7 @@ def visitor(address):
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         page.set_default_timeout(ANSWER)
-        page.goto(address)
+        page.goto(address, wait_until="networkidle")  # the handlers are attached by then
         page.get_by_role("button", name="Make the video").wait_for()
         yield page
         browser.close()
@@ -61,7 +61,7 @@ def test_from_upload_to_playing_video_and_a_wrong_file(visitor, voice, tmp_path)
     said.wait_for()
     assert "notes.wav" in said.inner_text() and "/" not in said.inner_text().split(" is not")[0]
 
-    visitor.reload()
+    visitor.reload(wait_until="networkidle")
     visitor.get_by_role("button", name="Make the video").wait_for()
     upload.set_input_files(voice(tmp_path / "voice.wav", 1.0))
     visitor.get_by_text("voice.wav").first.wait_for()
