@@ -66,7 +66,7 @@ def cuda_lines(source: Path) -> Iterator[str]:
     used = r".*?Used (\d+) registers(?:[^\n]*?(\d+) bytes smem)?"
     of_kernel: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
     for name, sm, stores, loads, registers, shared in re.findall(entry + used, compile_cuda(source), re.DOTALL):
-        kernel = max(re.findall(r"(?<=\d)[a-z_]+?(?:kernel|product|parts)", name), key=len)
+        kernel = re.search(r"\d(product|add_parts|[a-z_]*kernel)(?=[IE])", name).group(1)
         of_kernel[kernel, sm].append((int(registers), int(stores) + int(loads), int(shared or 0)))
     for (kernel, sm), found in sorted(of_kernel.items()):
         registers, spills, shared = (max(column) for column in zip(*found, strict=True))

@@ -308,9 +308,8 @@ __device__ void sum_tile(Shared<T>& shared, const Left& left, const Right& right
 // result [height, width] = left [height, depth] x right [depth, width], the sum over depth in parts of `each`
 // (a multiple of kDepth), one part for each blockIdx.z.
 template <class T, class Left, class Right, class Live, class Gather, class Writer>
-__global__ void __launch_bounds__(kThreads, 2)
-    product(Left left, Right right, Live live, Gather gather, Writer writer, int64_t height, int64_t width,
-            int64_t depth, int64_t each) {
+__global__ void __launch_bounds__(kThreads, 2) product(Left left, Right right, Live live, Gather gather, Writer writer,
+                                                       int64_t height, int64_t width, int64_t depth, int64_t each) {
   alignas(128) __shared__ Shared<T> shared;  // tensor cores load from multiples of 32 bytes
   const int64_t i0 = static_cast<int64_t>(blockIdx.x) * kTile, j0 = static_cast<int64_t>(blockIdx.y) * kTile;
   const int64_t begin = blockIdx.z * each, end = depth < begin + each ? depth : begin + each;

@@ -232,29 +232,43 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4) mask_kernel(
     shift[h] = kInformation && exists[h] && a.rows > 0 ? widen(a.x[c]) : A(0);
   }
   unsigned long long count = 0;
-  for (int64_t row = begin + warp; row < end; row += kWarps) {
-    unsigned halves[2];
+  // Several rows are on their way before the first is used: what is stored could otherwise hold up the next load.
+  constexpr int kAhead = kInformation ? 2 : 4;
+  for (int64_t first = begin + warp; first < end; first += kAhead * kWarps) {
+    T raw[kAhead][2];
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int64_t c = column + lane + 32 * h;
-      const T raw = exists[h] ? a.x[row * a.stride + c] : T();
-      const A value = exists[h] ? widen(raw) : A(0);
-      const bool live = fabs(value) > bound[h];
-      halves[h] = __ballot_sync(~0u, live);
-      if (a.values && exists[h]) a.values[row * a.width + c] = live ? raw : narrow<T>(A(0));
-      if (kInformation) {
-        const A d = value - shift[h], e = live ? d : A(0);
-        sums[0][h] += d;
-        sums[1][h] += d * d;
-        sums[2][h] += e;
-        sums[3][h] += e * e;
-        sums[4][h] += live ? A(1) : A(0);
-      }
+    for (int r = 0; r < kAhead; ++r) {
+      const int64_t row = first + r * kWarps;
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+        raw[r][h] = exists[h] && row < end ? a.x[row * a.stride + column + lane + 32 * h] : narrow<T>(A(0));
     }
-    if (lane == 0) {
-      const unsigned long long word = (static_cast<unsigned long long>(halves[1]) << 32) | halves[0];
-      a.bits[row * a.words + blockIdx.x] = word;
-      count += __popcll(word);
+#pragma unroll
+    for (int r = 0; r < kAhead; ++r) {
+      const int64_t row = first + r * kWarps;
+      if (row >= end) break;  // the same for the whole warp
+      unsigned halves[2];
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const A value = widen(raw[r][h]);
+        const bool live = fabs(value) > bound[h];
+        halves[h] = __ballot_sync(~0u, live);
+        if (a.values && exists[h])
+          a.values[row * a.width + column + lane + 32 * h] = live ? raw[r][h] : narrow<T>(A(0));
+        if (kInformation) {
+          const A d = exists[h] ? value - shift[h] : A(0), e = live ? d : A(0);
+          sums[0][h] += d;
+          sums[1][h] += d * d;
+          sums[2][h] += e;
+          sums[3][h] += e * e;
+          sums[4][h] += live ? A(1) : A(0);
+        }
+      }
+      if (lane == 0) {
+        const unsigned long long word = (static_cast<unsigned long long>(halves[1]) << 32) | halves[0];
+        a.bits[row * a.words + blockIdx.x] = word;
+        count += __popcll(word);
+      }
     }
   }
   if (lane == 0 && count) atomicAdd(a.counters.live, count);

@@ -165,3 +165,38 @@ def test_ahead_of_time_without_spills(architecture):
         if "bfloat16" in form.label:
             assert ("wgmma.mma_async" if architecture == 90 else "mma.sync") in made.ptx, name
             assert "cp.async.cg.shared.global" in made.ptx and made.ptx.count("ld.global.b16") <= 1, name
+
+
+def test_choices_by_shape_and_structure():
+    from dmt_kernels.ops.sparse_linear import tuning
+    from dmt_kernels.structure import COLUMN, ELEMENT, ROW, TILE
+
+    x = torch.empty(0)  # not on a GPU: as sm_80
+    auto, dense, sparse = 0, 1, 2
+    assert tuning.way(auto, ELEMENT, 4096, 512, 512, x) == ELEMENT
+    assert tuning.way(auto, ELEMENT, 4096, 1024, 512, x) == tuning.DENSE
+    assert tuning.way(sparse, ELEMENT, 4096, 1024, 512, x) == ELEMENT
+    for structure in (COLUMN, ROW, TILE):
+        assert tuning.way(auto, structure, 4096, 1024, 1024, x) == structure
+        assert tuning.way(auto, structure, 64, 256, 256, x) == ELEMENT
+        assert tuning.way(auto, structure, 64, 1024, 1024, x) == tuning.DENSE
+        assert tuning.way(sparse, structure, 64, 256, 256, x) == structure
+        assert tuning.way(sparse, structure, 0, 256, 256, x) == ELEMENT
+        assert tuning.way(dense, structure, 4096, 1024, 1024, x) == tuning.DENSE
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("architecture", [80, 89, 90])
+def test_tiles_fit_words_and_lists(architecture, dtype):
+    from dmt_kernels.ops.sparse_linear import tuning
+    from dmt_kernels.structure import ELEMENT, ROW, TILE
+
+    for product in ("y", "dX", "dW"):
+        for size in ((64, 512), (1024, 512), (8192, 1024)):
+            for how in (tuning.DENSE, ELEMENT, ROW, TILE):
+                tile = tuning.tile_on(architecture, product, how, dtype, *size)
+                assert tile.k in (32, 64), "a step of columns is a word, or half of one"
+                if how == TILE:
+                    assert 64 % tile.m == 0 and (product == "y" or tile.k == 64)
+                if how == TILE and product == "dX":
+                    assert tile.m == tile.k == 64

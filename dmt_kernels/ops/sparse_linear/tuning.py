@@ -23,7 +23,7 @@ NARROW = 512
 multiplications on tensor cores, so wider layers go to the vendor's product."""
 WORTHWHILE = {80: 1 << 31, 89: 1 << 28, 90: 1 << 32}
 """Multiplications from which lists of what is live pay, by architecture: M = 4096, K = N = 1024 on the largest,
-M = 1024, K = N = 512 on the smallest. Below, the fused product by element takes any mask, in one launch."""
+M = 1024, K = N = 512 on the smallest. Smaller products of structured masks go as those by element, in one launch."""
 PART_ROWS = 256
 """Of the sum of dW, at least, in one part."""
 
@@ -83,21 +83,14 @@ def tile_on(architecture: int, product: str, how: int, dtype: torch.dtype, heigh
     return table[product]["few" if height <= 256 else "many" if height * width >= 1 << 20 else "some"]
 
 
-def tiles_of(architecture: int, product: str, dtype: torch.dtype) -> set[Tile]:
-    """Every tile that the table holds for a product."""
-    table = _SINGLE if dtype == torch.float32 else _HALF[architecture]
-    return {*table[product].values(), table["live"][product]}
-
-
 def way(route: int, structure: int, rows: int, columns: int, outputs: int, x: Tensor) -> int:
-    """DENSE, or the structure whose kernels run: by element for masks of any structure where lists do not pay."""
+    """DENSE, or the structure whose kernels run; where lists do not pay, any mask goes as one by element."""
     if route == DENSE_ROUTE:
         return DENSE
-    if structure == ELEMENT or 0 in (rows, columns, outputs):
-        return DENSE if route == AUTO and max(columns, outputs) > NARROW else ELEMENT
-    if route == AUTO and rows * columns * outputs < WORTHWHILE[_architecture(x.device)]:
-        return ELEMENT
-    return structure
+    large = rows * columns * outputs >= WORTHWHILE[_architecture(x.device)]
+    if structure != ELEMENT and 0 not in (rows, columns, outputs) and (large or route == SPARSE):
+        return structure
+    return DENSE if route == AUTO and max(columns, outputs) > NARROW else ELEMENT
 
 
 def programs_for(x: Tensor, tiles: int, how: int) -> int:
