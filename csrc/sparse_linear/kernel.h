@@ -150,6 +150,15 @@ void apply_mask(const void* source, int64_t stride, const uint64_t* bits, int64_
         }
       }
 #endif
+#if defined(__AVX512BW__)
+      if constexpr (sizeof(S) == 2) {
+        if (wide == 64) {
+          for (int i = 0; i < 64; i += 32)
+            _mm512_storeu_si512(to + c + i, _mm512_maskz_loadu_epi16(static_cast<__mmask32>(word >> i), from + c + i));
+          continue;
+        }
+      }
+#endif
       for (int64_t i = 0; i < wide; ++i) to[c + i] = (word >> i) & 1 ? from[c + i] : S{};
     }
 }
