@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all."""
+"""Outputs that appear whole or not at all, and the folders for them."""
 
 from __future__ import annotations
 
@@ -53,6 +53,18 @@ def atomic(target: str | os.PathLike[str]) -> Iterator[Path]:
         ) from None
     finally:
         os.close(lock)
+
+
+def made_folder(folder: str | os.PathLike[str]) -> Path:
+    """`folder`, made with its parents where it is not there. Raises InputError where that cannot be done."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the folder {folder} cannot be made ({error.strerror or error}); choose another place"
+        ) from None
+    return folder
 
 
 def _check(target: Path) -> None:

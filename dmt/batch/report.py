@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..atomic import atomic
-from ..errors import InputError
 
 STATE = ".batch"
 """Folder, inside the batch's, of the files that a resumed batch reads."""
@@ -76,12 +75,3 @@ def write_report(folder: Path, outcomes: Sequence[Outcome]) -> Summary:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def prepare_folder(folder: Path) -> Path:
-    """The batch's folder with its place for states. Raises InputError where it cannot be made."""
-    try:
-        (folder / STATE).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made ({error.strerror}); choose another") from None
-    return folder

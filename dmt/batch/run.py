@@ -13,9 +13,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from queue import SimpleQueue
 
+from ..atomic import made_folder
 from ..errors import InputError
 from .jobs import Job, Maker
-from .report import STATE, Outcome, Summary, prepare_folder, write_report
+from .report import STATE, Outcome, Summary, write_report
 from .work import Worker, finished
 
 Progress = Callable[[int, int], None]
@@ -41,7 +42,8 @@ def run_batch(
     maker = maker or Maker()
     if workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}")
-    folder = prepare_folder(Path(folder).absolute())
+    folder = Path(folder).absolute()
+    made_folder(folder / STATE)
     outcomes: dict[str, Outcome] = {}
     left = []
     for job in jobs:

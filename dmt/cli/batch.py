@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .generate import Checkpoint, Device, Renderer, Wav2vec
+
 
 def batch(
     jobs: Annotated[Path, typer.Argument(help="A .csv or .jsonl table, or a folder of voices and portraits.")],
@@ -14,10 +16,10 @@ def batch(
     styles: Annotated[str, typer.Option(help="Of a folder's jobs: emotions, with commas between.")] = "neutral",
     workers: Annotated[int, typer.Option(help="Processes (with --ray: actors) at a time.")] = 1,
     ray: Annotated[str | None, typer.Option(help="Run on Ray: local, or a cluster's address.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="As for dmt generate.")] = None,
-    renderer: Annotated[Path | None, typer.Option(help="As for dmt generate.")] = None,
-    wav2vec: Annotated[str | None, typer.Option(help="As for dmt generate.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda[:n].")] = "auto",
+    checkpoint: Checkpoint = None,
+    renderer: Renderer = None,
+    wav2vec: Wav2vec = None,
+    device: Device = "auto",
 ) -> None:
     """Make many videos; run it again to go on where it stopped. Exit code 1 if a job failed."""
     from ..batch import Maker, read_jobs, run_batch

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..atomic import made_folder
 from ..errors import InputError
 from .generate import Checkpoint
 
@@ -94,12 +95,12 @@ def videos(
 ) -> None:
     """Every measure of videos against their references: report.md, report.json and curves."""
     from ..evaluation import EvaluationConfig, evaluate_videos, write_report
-    from ..evaluation.report import as_markdown, check_folder
+    from ..evaluation.report import as_markdown
     from .report import progress
 
     config = EvaluationConfig(size, crop, landmarks, lpips, lpips_net, syncnet, fid_network, fvd_network)
     config.check()
-    check_folder(output)
+    made_folder(output)
     with progress() as report:
         found = evaluate_videos(generated, reference, config, progress=lambda d, t: report("compare", d, t))
     files = write_report(found, output, plots=plots)
@@ -122,14 +123,13 @@ def paper(
     """The shape of the paper's Table 2: SSIM, LPIPS and PSNR of any methods, beside the values the paper prints."""
     from ..evaluation import EvaluationConfig, evaluate_paper
     from ..evaluation.paper import paper_markdown, parse_methods, write_paper
-    from ..evaluation.report import check_folder
     from .report import progress
 
     config = EvaluationConfig(size, crop, "none" if crop == "none" else "auto", lpips, lpips_net)
     config.check()
     folders = parse_methods(methods)
     if output is not None:
-        check_folder(output)
+        made_folder(output)
     with progress() as report:
         table = evaluate_paper(folders, reference, config, progress=report)
     if output is not None:

@@ -15,6 +15,14 @@ Checkpoint = Annotated[
     Path | None,
     typer.Option(help="Model: ours (.safetensors), or DreamTalk's denoising_network.pth; default: the bundled one."),
 ]
+Renderer = Annotated[
+    Path | None,
+    typer.Option(help="DreamTalk's learned renderer (renderer.pt); default: the warp renderer, which needs none."),
+]
+Wav2vec = Annotated[
+    str | None,
+    typer.Option(help="Hub name or folder of the wav2vec 2.0 model, for checkpoints that use a pretrained one."),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The mp4 to write; an older one is replaced.")]
 Size = Annotated[
     int | None,
@@ -41,14 +49,8 @@ def generate(
         Path | None, typer.Option(help="478 face-mesh points of the portrait, instead of a detector (warp renderer).")
     ] = None,
     checkpoint: Checkpoint = None,
-    renderer: Annotated[
-        Path | None,
-        typer.Option(help="DreamTalk's learned renderer (renderer.pt); default: the warp renderer, which needs none."),
-    ] = None,
-    wav2vec: Annotated[
-        str | None,
-        typer.Option(help="Hub name or folder of the wav2vec 2.0 model, for checkpoints that use a pretrained one."),
-    ] = None,
+    renderer: Renderer = None,
+    wav2vec: Wav2vec = None,
     crop: Annotated[
         bool, typer.Option("--crop/--no-crop", help="Learned renderer: whether to cut the picture around the face.")
     ] = True,

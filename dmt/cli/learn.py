@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..atomic import made_folder
 from ..errors import InputError
 
 
@@ -25,7 +26,7 @@ def corpus(
         raise InputError(f"minutes must lie above 0 and up to 100000, got {minutes}")
     if workers < 0 or seed < 0:
         raise InputError(f"workers and seed must be at least 0, got {workers} and {seed}")
-    _writable(folder)
+    made_folder(folder)
     from ..corpus import build_corpus
     from .report import progress
 
@@ -92,16 +93,11 @@ def train(
         "model": {"diffusion": {"prediction": prediction}} if prediction else None,
     }
     config = _config(model, kind, options, settings)
-    _writable(output)
     from ..training import train as run
 
-    with _training_progress() as report, _resumable(output):
-        made = run(config, report)
-    if not made.first:
-        return
-    for note in made.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(f"wrote {made.checkpoint}" + (f" and {made.plot}" if made.plot else ""))
+    made = _run(run, config, output)
+    if made is not None:
+        typer.echo(f"wrote {made.checkpoint}" + (f" and {made.plot}" if made.plot else ""))
 
 
 def _config(model: Any, schedule: str, options: dict[str, Any], settings: Path | None) -> Any:
@@ -128,6 +124,18 @@ def _over(values: dict[str, Any], changes: Any) -> dict[str, Any]:
         raise ValueError(f"a mapping of settings was expected, got {changes!r}")
     inner = {k: _over(values[k], v) for k, v in changes.items() if isinstance(values.get(k), dict) and v is not None}
     return values | changes | inner
+
+
+def _run(train: Callable[[Any, Any], Any], config: Any, output: Path) -> Any | None:
+    """What `train` made, its notes said; None on all ranks but the first, which say nothing."""
+    made_folder(output)
+    with _training_progress() as report, _resumable(output):
+        made = train(config, report)
+    if not made.first:
+        return None
+    for note in made.notes:
+        typer.echo(f"note: {note}", err=True)
+    return made
 
 
 @contextmanager
@@ -166,13 +174,6 @@ def _training_progress() -> Iterator[Callable[[str, int, int, float], None]]:
             bars.stop()
 
 
-def _writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose another place") from None
-
-
 def train_renderer(
     video: Annotated[Path, typer.Option("--video", help="A video of one person.")],
     output: Annotated[
@@ -205,13 +206,8 @@ def train_renderer(
     stage = {"steps": steps, "rate": rate, "clips": pairs, "frames": 1}
     values |= {"video": str(video), "output": str(output), "size": size, "stage": stage, "seed": seed}
     config = from_dict(RendererConfig, {**values, "device": device, "precision": precision})
-    _writable(output)
     from ..training.renderer import train_renderer as run
 
-    with _training_progress() as report, _resumable(output):
-        made = run(config, report)
-    if not made.first:
-        return
-    for note in made.notes:
-        typer.echo(f"note: {note}", err=True)
-    typer.echo(f"wrote {made.checkpoint}: " + ", ".join(f"{k} {v:.4f}" for k, v in made.measures.items()))
+    made = _run(run, config, output)
+    if made is not None:
+        typer.echo(f"wrote {made.checkpoint}: " + ", ".join(f"{k} {v:.4f}" for k, v in made.measures.items()))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import InputError
-from .generate import Checkpoint, Device
+from .generate import Checkpoint, Device, Renderer
 
 Host = Annotated[
     str, typer.Option(help="Address to listen on; 0.0.0.0: every one, for whoever can reach this machine.")
@@ -25,7 +24,7 @@ def serve(
     keep: Annotated[float, typer.Option(min=1, help="Seconds that a finished video stays.")] = 3600.0,
     upload: Annotated[int, typer.Option(min=1, help="Megabytes of one upload.")] = 100,
     checkpoint: Checkpoint = None,
-    renderer: Annotated[Path | None, typer.Option(help="DreamTalk's learned renderer (renderer.pt).")] = None,
+    renderer: Renderer = None,
     device: Device = "auto",
 ) -> None:
     """Serve jobs over HTTP and live sessions over WebSocket."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .generate import Checkpoint, Device
+from .generate import Checkpoint, Device, Renderer
 from .serve import Host, web_missing
 
 
@@ -19,7 +18,7 @@ def web(
     longest: Annotated[float, typer.Option(min=0.04, help="Seconds of sound that a video may have.")] = 120.0,
     upload: Annotated[int, typer.Option(min=1, help="Megabytes of one upload.")] = 50,
     checkpoint: Checkpoint = None,
-    renderer: Annotated[Path | None, typer.Option(help="DreamTalk's learned renderer (renderer.pt).")] = None,
+    renderer: Renderer = None,
     device: Device = "auto",
 ) -> None:
     """A page in the browser: speak, choose a face and a mood, watch."""

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from ..atomic import atomic
+from ..atomic import atomic, made_folder
 from ..errors import InputError
 from ..rates import FRAME_RATE
 from .layouts import find_sources, read_clip
@@ -118,10 +118,7 @@ def _said(label: str, source: Source) -> str | None:
 
 def _claim(output: Path, found: list[tuple[str, Source]], splits: dict, config: PrepareConfig) -> None:
     """Write, or check, the note that says what this folder holds."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {output}: {error.strerror}; choose another place") from None
+    made_folder(output)
     note = {
         "format": FORMAT,
         "frames_per_second": FRAME_RATE,

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..atomic import atomic
+from ..atomic import atomic, made_folder
 from ..errors import InputError
 from ..media import to_float, to_int16
 from ..rates import COEFFICIENTS, POSE, SAMPLE_RATE
@@ -19,10 +19,7 @@ from ..rates import COEFFICIENTS, POSE, SAMPLE_RATE
 
 def prepare_folder(folder: Path) -> Path:
     """Make a folder for outputs; InputError where that cannot be done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made: {error.strerror or error}") from None
+    made_folder(folder)
     if not os.access(folder, os.W_OK):
         raise InputError(f"the folder {folder} is not writable")
     return folder

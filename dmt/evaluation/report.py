@@ -9,8 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..atomic import atomic
-from ..errors import InputError
+from ..atomic import atomic, made_folder
 from .catalogue import MEASURES, OF_ALL
 from .compare import Evaluation, VideoScores
 from .plots import plot_curves
@@ -19,22 +18,12 @@ LIBRARIES = ("dreamtalk-dmt", "torch", "torchmetrics", "scikit-image", "mediapip
 """Whose versions are written down, for they decide digits."""
 
 
-def check_folder(folder: str | Path) -> Path:
-    """The report's folder, made where it is not there. InputError where that cannot be done."""
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose another place") from None
-    return folder
-
-
 def write_report(evaluation: Evaluation, folder: str | Path, *, plots: bool = True) -> list[Path]:
     """The report in `folder`; returns the files. Each appears whole or not at all.
 
     plots: draw the curves (matplotlib, extra `evaluate`): one picture for each video.
     """
-    folder = check_folder(folder)
+    folder = made_folder(folder)
     files = [folder / "report.json", folder / "report.md"]
     with atomic(files[0]) as part:
         part.write_text(

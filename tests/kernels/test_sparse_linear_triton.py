@@ -1,11 +1,8 @@
 """The Triton kernels without a GPU: numbers in the interpreter, machine code for each architecture ahead of time."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
+from interpreter import interpret
 
 pytest.importorskip("triton")
 
@@ -72,14 +69,7 @@ print("checked", checked)
 
 def test_numbers_in_the_interpreter():
     """Every kind of mask and dtype; odd, empty and strided shapes; what is not written is NaN."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", INTERPRETED],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    done = interpret(INTERPRETED, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip() == f"checked {4 * (3 + 4 + 2 + 1 + 1) + 2}"
 
@@ -127,14 +117,7 @@ print("lists are right")
 
 
 def test_lists_of_what_is_live():
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", LISTS],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = interpret(LISTS)
     assert done.stdout.strip() == "lists are right", done.stderr[-3000:]
 
 

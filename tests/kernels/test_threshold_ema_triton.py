@@ -1,16 +1,15 @@
 """The GPU kernels of threshold_ema without a GPU: numbers in Triton's interpreter, machine code ahead of time."""
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("triton")
 import torch
+from interpreter import interpret
 
 INTERPRETED = """
 import torch
@@ -58,14 +57,7 @@ NVCC = shutil.which("nvcc")
 
 
 def test_numbers_in_the_interpreter():
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", INTERPRETED],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = interpret(INTERPRETED)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip() == "checked 36"
 

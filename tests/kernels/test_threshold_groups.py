@@ -1,12 +1,10 @@
 """`threshold_ema` and `masked_linear` with masks by column, row and tile."""
 
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
+from interpreter import interpret
 
 from dmt_kernels import advance, ema_state, masked_linear, pack_mask, sparse_linear, threshold_ema, unpack_mask
 from dmt_kernels.ops.threshold_ema import reference as element
@@ -228,14 +226,7 @@ print("sums are right")
 
 def test_sums_in_the_interpreter():
     pytest.importorskip("triton")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", INTERPRETED],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = interpret(INTERPRETED)
     assert done.stdout.strip() == "sums are right", done.stderr[-3000:]
 
 

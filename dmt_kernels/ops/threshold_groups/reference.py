@@ -27,6 +27,7 @@ from torch import Tensor
 from ...masked import MU
 from ...structure import Cell, cell
 from ..mask_bits.reference import pack_mask
+from ..sparse_linear.reference import rows as matrix
 from ..threshold_ema import reference as element
 from ..threshold_ema.reference import work_dtype
 
@@ -42,11 +43,6 @@ class Forward(NamedTuple):
     statistics: Tensor
     means: Tensor
     """[groups down, groups across]: mean |x| of each group, in the arithmetic of x."""
-
-
-def matrix(x: Tensor) -> Tensor:
-    """[..., D] -> [R, D]; the row count is spelled out, so that D may be 0."""
-    return x.reshape(x.shape[:-1].numel(), x.shape[-1])
 
 
 def gather(x: Tensor, size: Cell) -> Tensor:
@@ -81,11 +77,15 @@ def group_sums(x: Tensor, structure: int) -> Tensor:
     return torch.stack([gather(part, size) for part in (torch.where(finite, wide, 0.0), finite.double(), wide)])
 
 
+def extents(groups: int, side: int, total: int, device: torch.device) -> Tensor:
+    """[groups]: how much of `total` each group of `side` covers; the last may be cut short."""
+    return (total - torch.arange(groups, device=device) * side).clamp(max=side)
+
+
 def members(size: Cell, rows: int, width: int, device: torch.device) -> Tensor:
     """float64 [groups down, groups across]: elements of each group."""
     down, across = size.grid(rows, width)
-    tall = (rows - torch.arange(down, device=device) * size.height).clamp(max=size.height)
-    wide = (width - torch.arange(across, device=device) * size.width).clamp(max=size.width)
+    tall, wide = extents(down, size.height, rows, device), extents(across, size.width, width, device)
     return (tall[:, None] * wide[None, :]).double()
 
 
@@ -94,7 +94,7 @@ def bounds(theta: Tensor, state: Tensor, size: Cell, rows: int, width: int) -> T
     t = torch.sigmoid(theta.double()) * state[MU].double()
     if not t.dim():
         return t
-    columns = (width - torch.arange(size.grid(rows, width)[1], device=t.device) * size.width).clamp(max=size.width)
+    columns = extents(size.grid(rows, width)[1], size.width, width, t.device)
     return gather(t[None], Cell(1, size.width))[0] / columns
 
 
@@ -173,5 +173,5 @@ def share(on_groups: Tensor, theta: Tensor, state: Tensor, size: Cell, width: in
     slope = s * (1 - s) * state[MU].double()
     if not theta.dim():
         return on_groups.sum() * slope
-    columns = (width - torch.arange(on_groups.shape[1], device=s.device) * size.width).clamp(max=size.width)
+    columns = extents(on_groups.shape[1], size.width, width, s.device)
     return (on_groups.sum(0) / columns).repeat_interleave(size.width)[:width] * slope
