@@ -22,10 +22,11 @@ inline Tensor transposed(const Tensor& t) {
   return Tensor(seen);
 }
 
-// Whether oneDNN does left [M, K] x right [N, K] faster than MKL, on an AMD processor; on others they are alike. It
-// takes some 12 us to begin, and wins where the product is large and no side is short; earlier where the right side
-// lies as [K, N], as it is needed; else also for a few rows of a large one, though not for a few more.
+// Whether oneDNN does left [M, K] x right [N, K] faster than MKL: never on an Intel processor. On AMD's it takes some
+// 12 us to begin, and wins where the product is large and no side is short; earlier where the right side lies as
+// [K, N], as it is needed; else also for a few rows of a large one, though not for a few more.
 inline bool onednn_is_faster(const Tensor& left, const Tensor& right) {
+  if (intel()) return false;
   const int64_t m = left.size(0), k = left.size(1), n = right.size(0);
   const bool wide = k >= 128 && n >= 128, heavy = k * n >= int64_t{1} << 18, large = m * k * n >= int64_t{1} << 24;
   const bool left_by_rows = left.stride(1) == 1, right_by_columns = right.stride(0) == 1;
@@ -34,23 +35,29 @@ inline bool onednn_is_faster(const Tensor& left, const Tensor& right) {
   return wide && large && m >= 128;
 }
 
-// [M, K] x [N, K] -> [M, N].
-inline Tensor dense_product(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
-  const ScalarType type = left.scalar_type();
-  if (type == ScalarType::Float && aoti_torch_cpu__linear_pointwise != nullptr && onednn_is_faster(left, right)) {
-    AtenTensorHandle made = nullptr, b = bias ? bias->get() : nullptr;
-    const char* algorithm = "";
-    TORCH_ERROR_CODE_CHECK(aoti_torch_cpu__linear_pointwise(left.get(), right.get(), bias ? &b : nullptr, "none",
-                                                            nullptr, 0, &algorithm, &made));
-    return Tensor(made);
-  }
-  const Tensor out = empty({left.size(0), right.size(0)}, type, left);
+// out [M, N] = left [M, K] x right [N, K] + bias, which is [N], or what the result is added to: `out` itself, perhaps.
+inline void dense_product_into(const Tensor& out, const Tensor& left, const Tensor& right,
+                               const std::optional<Tensor>& bias) {
   const Tensor by_columns = transposed(right);
   if (bias) {
     TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_addmm_out(out.get(), bias->get(), left.get(), by_columns.get(), 1.0, 1.0));
   } else {
     TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_mm_out(out.get(), left.get(), by_columns.get()));
   }
+}
+
+// [M, K] x [N, K] -> [M, N].
+inline Tensor dense_product(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
+  if (left.scalar_type() == ScalarType::Float && aoti_torch_cpu__linear_pointwise != nullptr &&
+      onednn_is_faster(left, right)) {
+    AtenTensorHandle made = nullptr, b = bias ? bias->get() : nullptr;
+    const char* algorithm = "";
+    TORCH_ERROR_CODE_CHECK(aoti_torch_cpu__linear_pointwise(left.get(), right.get(), bias ? &b : nullptr, "none",
+                                                            nullptr, 0, &algorithm, &made));
+    return Tensor(made);
+  }
+  const Tensor out = empty({left.size(0), right.size(0)}, left.scalar_type(), left);
+  dense_product_into(out, left, right, bias);
   return out;
 }
 

@@ -6,6 +6,10 @@
 #include "bindings.h"
 #include "isa.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace dmt {
 namespace {
 
@@ -42,6 +46,22 @@ void force_isa(const std::string& name) {
 }  // namespace
 
 Isa isa() { return chosen().load(std::memory_order_relaxed); }
+
+#if defined(__x86_64__)
+bool intel() {
+  static const bool made = (__builtin_cpu_init(), __builtin_cpu_is("intel") != 0);
+  return made;
+}
+
+bool matrix_tiles() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  static const bool there = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 22 & 1) != 0;
+  return there;
+}
+#else
+bool intel() { return false; }
+bool matrix_tiles() { return false; }
+#endif
 
 }  // namespace dmt
 

@@ -1,8 +1,10 @@
-// When the dense product is the faster one. Measured on one core of a Zen 4 with benchmarks/bench_sparse_linear.py.
+// When the dense product is the faster one. Measured on one core of a Zen 4, and of an Emerald Rapids for Intel, with
+// `dmt bench kernels`.
 #pragma once
 
 #include <cstdint>
 
+#include "../isa.h"
 #include "steps.h"
 
 namespace dmt::sparse_linear {
@@ -10,15 +12,30 @@ namespace dmt::sparse_linear {
 enum class Product { kForward, kGradInput, kGradWeight };
 enum Route : int64_t { kAuto = 0, kDense = 1, kSparse = 2 };
 
-// Words whose sums stay in registers: few live elements a word leave time for misses in the first-level cache.
-inline int64_t words_at_once(double live) { return live > 0.2 ? 1 : live > 0.08 ? 2 : 4; }
+// Words whose sums stay in registers: few live elements a word leave time for misses in the first-level cache, which
+// is half as large again on Intel's processors.
+inline int64_t words_at_once(double live) {
+  if (intel()) return live > 0.08 ? 1 : 2;
+  return live > 0.2 ? 1 : live > 0.08 ? 2 : 4;
+}
 
-// The share of live elements at which sparse and dense take the same time, for many rows. bfloat16 has dense products
-// at twice the rate of float32; float16 has none for the gradients that deserve the name.
+// The share of live elements, for y, dX and dW, at which sparse and dense take the same time for many rows. Above 1:
+// sparse, whatever is live.
+struct BreakEven {
+  double wide[3], bfloat16[3], half[3];
+};
+// On AMD, bfloat16 has dense products at twice the rate of float32, and float16 has none for the gradients that deserve
+// the name.
+constexpr BreakEven kAmd = {{0.62, 0.56, 0.70}, {0.25, 0.25, 0.28}, {0.50, 1.01, 1.01}};
+// On Intel, two 512-bit units a core make the dense product of float32 faster; that of bfloat16 is slow but where there
+// are matrix tiles (AMX: reckoned from peak rates, not measured).
+constexpr BreakEven kIntel = {{0.68, 0.46, 0.66}, {1.30, 0.92, 1.40}, {0.50, 0.38, 0.50}};
+constexpr BreakEven kIntelTiles = {{0.68, 0.46, 0.66}, {0.08, 0.08, 0.08}, {0.50, 0.38, 0.50}};
+
 inline double break_even(Product product, Dtype dtype) {
-  constexpr double wide[] = {0.62, 0.56, 0.70}, bfloat16[] = {0.25, 0.25, 0.28}, half[] = {0.50, 1.01, 1.01};
+  const BreakEven& table = !intel() ? kAmd : matrix_tiles() ? kIntelTiles : kIntel;
   const int i = static_cast<int>(product);
-  return dtype == Dtype::kBfloat16 ? bfloat16[i] : dtype == Dtype::kHalf ? half[i] : wide[i];
+  return dtype == Dtype::kBfloat16 ? table.bfloat16[i] : dtype == Dtype::kHalf ? table.half[i] : table.wide[i];
 }
 
 // What the sparse product spends on packing, and dW on its way out as well, in rows of the dense product.

@@ -163,6 +163,14 @@ void apply_mask(const void* source, int64_t stride, const uint64_t* bits, int64_
     }
 }
 
+// Rows lie far apart, so the processor does not guess the next one: what a row will need is fetched while the ones
+// before it are worked on.
+constexpr int64_t kRowsAhead = 4;
+
+inline void fetch(const void* from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i);
+}
+
 // ---- sums over live elements ----
 
 template <class S, class X, int NV>
@@ -178,6 +186,10 @@ void accumulate_block(const Accumulate& a) {
     const X* x = static_cast<const X*>(a.x) + r * a.x_stride;
     T* sums = static_cast<T*>(a.sums) + (r - a.begin) * kBlock<T>;
     const T* start = a.first ? bias : sums;
+    if (a.word_end - a.word_begin == 1 && r + kRowsAhead < a.end) {  // of more words, few lines are live
+      fetch(bits + kRowsAhead * a.bits_stride + a.word_begin, 1);
+      fetch(x + kRowsAhead * a.x_stride + a.word_begin * 64, 64 * sizeof(X));
+    }
     Vector<T> acc[NV];
 #pragma GCC unroll 8
     for (int i = 0; i < NV; ++i) acc[i] = load(start + i * n);
@@ -187,7 +199,7 @@ void accumulate_block(const Accumulate& a) {
       while (live) {
         const int k = __builtin_ctzll(live);
         live &= live - 1;
-        const Vector<T> factor = Vector<T>{} + to_sum(x[w * 64 + k]);
+        const Vector<T> factor = everywhere(to_sum(x[w * 64 + k]));
         const T* p = packed + k * kBlock<T>;
 #pragma GCC unroll 8
         for (int i = 0; i < NV; ++i) acc[i] += factor * load(p + i * n);
@@ -236,6 +248,10 @@ int64_t sample_block(const GradInput& g, int64_t row, int64_t rows, int64_t w, c
     uint64_t live = g.bits[(row + r) * g.bits_stride + w] & valid;
     if (!live) continue;
     const T* from = grad + r * grad_stride;
+    if (r + kRowsAhead < rows) {
+      fetch(g.bits + (row + r + kRowsAhead) * g.bits_stride + w, 1);
+      fetch(from + kRowsAhead * grad_stride, NV * n * sizeof(T));
+    }
     Vector<T> d[NV];
 #pragma GCC unroll 8
     for (int i = 0; i < NV; ++i) d[i] = load(from + i * n);

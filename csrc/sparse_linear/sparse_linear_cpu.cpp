@@ -10,9 +10,10 @@
 #include <optional>
 #include <vector>
 
-#include "../dense_product.h"
 #include "checks.h"
 #include "choice.h"
+#include "dense_route.h"
+#include "matrix.h"
 #include "steps.h"
 
 namespace dmt::sparse_linear {
@@ -21,7 +22,6 @@ namespace {
 CallCounter forward_calls("sparse_linear");
 CallCounter grad_input_calls("sparse_linear_grad_input");
 CallCounter grad_weight_calls("sparse_linear_grad_weight");
-CallCounter dense_calls("sparse_linear_dense");
 
 constexpr int64_t kRows = 256;  // rows of x or dY that one thread works on at a time: their sums fit L2
 
@@ -38,32 +38,6 @@ const Steps& steps_for(ScalarType type) {
   if (isa() == Isa::avx2) return *avx2_steps(dtype);
 #endif
   return *portable_steps(dtype);
-}
-
-// ---- operands as matrices ----
-
-// A tensor seen as [rows][columns] with unit stride along columns; `owner` keeps the memory.
-struct Matrix {
-  Tensor owner;
-  int64_t rows, columns, stride;
-  char* data;
-
-  template <class T = char>
-  T* at(int64_t row, int64_t column, int64_t bytes) const {
-    return reinterpret_cast<T*>(data + (row * stride + column) * bytes);
-  }
-  const uint64_t* words() const { return reinterpret_cast<const uint64_t*>(data); }
-};
-
-Matrix matrix(const Tensor& t) {
-  const auto sizes = t.sizes();
-  const int64_t dims = t.dim(), columns = sizes[dims - 1];
-  int64_t rows = 1;
-  for (int64_t d = 0; d + 1 < dims; ++d) rows *= sizes[d];
-  if (dims == 2 && (t.stride(1) == 1 || columns <= 1))
-    return {t, rows, columns, t.stride(0), static_cast<char*>(t.data_ptr())};
-  const Tensor dense = t.is_contiguous() ? t : torch::stable::contiguous(t);
-  return {dense, rows, columns, columns, static_cast<char*>(dense.data_ptr())};
 }
 
 // Working memory of one call. Small pieces stay with the calling thread for its next call: fresh pages cost more than
@@ -103,32 +77,6 @@ double live_share(const Steps& steps, const Matrix& bits, int64_t columns) {
   if (all == 0) return 0.0;
   return static_cast<double>(steps.count_live(bits.words(), bits.stride, bits.rows, columns)) /
          static_cast<double>(all);
-}
-
-// ---- the dense path ----
-
-void mask_into(const Steps& steps, const Matrix& x, const Matrix& bits, int64_t bytes, char* to) {
-  torch::stable::parallel_for(0, x.rows, 64, [&](int64_t begin, int64_t end) {
-    steps.apply_mask(x.at(begin, 0, bytes), x.stride, bits.words() + begin * bits.stride, bits.stride, end - begin,
-                     x.columns, to + begin * x.columns * bytes, x.columns);
-  });
-}
-
-Tensor flat(const Tensor& t, const Matrix& m) {
-  return t.dim() == 2 ? t : torch::stable::reshape(t, {m.rows, m.columns});
-}
-
-// x [M, K] with its dead elements zeroed; x itself where there are none.
-Tensor masked(const Steps& steps, const Matrix& x, const Matrix& bits, ScalarType type, double live) {
-  if (live == 1.0) return flat(x.owner, x);
-  Tensor out = empty({x.rows, x.columns}, type, x.owner);
-  mask_into(steps, x, bits, out.element_size(), static_cast<char*>(out.data_ptr()));
-  return out;
-}
-
-Tensor dense(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
-  dense_calls.add();
-  return dense_product(left, right, bias);
 }
 
 std::vector<int64_t> with_width(const Tensor& t, int64_t width) {
@@ -218,7 +166,7 @@ Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias,
   const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
   const double live = live_share(steps, bm, xm.columns);
   if (goes_dense(route, Product::kForward, dtype_of(type), xm.rows, xm.columns, wm.rows, live)) {
-    const Tensor y = dense(masked(steps, xm, bm, type, live), weight, bias);
+    const Tensor y = dense_forward({steps, bm, type, live}, xm, weight, bias);
     if (x.dim() == 2) return y;
     return torch::stable::reshape(y, with_width(x, wm.rows));
   }
@@ -241,9 +189,8 @@ Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t /*structure*/
   if (outputs == 0) return torch::stable::new_zeros(grad, with_width(grad, columns));
   const double live = live_share(steps, bm, columns);
   if (goes_dense(route, Product::kGradInput, dtype_of(type), gm.rows, columns, outputs, live)) {
-    const Matrix full = matrix(dense(flat(grad, gm), transposed(weight), std::nullopt));
-    if (live != 1.0) mask_into(steps, full, bm, full.owner.element_size(), full.data);
-    return grad.dim() == 2 ? full.owner : torch::stable::reshape(full.owner, with_width(grad, columns));
+    const Tensor full = dense_grad_input({steps, bm, type, live}, gm, weight);
+    return grad.dim() == 2 ? full : torch::stable::reshape(full, with_width(grad, columns));
   }
   Tensor out = empty_with_width(grad, columns, type);
   const Matrix om{out, gm.rows, columns, columns, static_cast<char*>(out.data_ptr())};
@@ -355,7 +302,7 @@ Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t /*structure*/, in
   if (xm.rows == 0) return torch::stable::new_zeros(x, {gm.columns, xm.columns});
   const double live = live_share(steps, bm, xm.columns);
   if (goes_dense(route, Product::kGradWeight, dtype_of(type), xm.rows, xm.columns, gm.columns, live))
-    return dense(transposed(flat(grad, gm)), transposed(masked(steps, xm, bm, type, live)), std::nullopt);
+    return dense_grad_weight({steps, bm, type, live}, gm, xm);
   return grad_weight_tiles(steps, gm, xm, bm, type, words_at_once(live));
 }
 

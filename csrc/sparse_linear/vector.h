@@ -74,6 +74,12 @@ inline void store(T* p, Vector<T> v) {
   *reinterpret_cast<typename VectorOf<T>::Loose*>(p) = v;
 }
 
+// v in every lane. Less zero, which changes nothing and folds away; plus zero would make +0 of -0, so it would stay.
+template <class T>
+inline Vector<T> everywhere(T v) {
+  return v - Vector<T>{};
+}
+
 // Lanes of the two halves of every group of `G`: (a.low | b.low) for High = false, (a.high | b.high) otherwise.
 template <class T, int G, bool High, int... L>
 inline Vector<T> halves(Vector<T> a, Vector<T> b, std::integer_sequence<int, L...>) {

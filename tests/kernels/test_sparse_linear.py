@@ -91,6 +91,12 @@ def test_several_tiles_of_rows(isa, live, dtype):
     check_products(x, bits, weight, bias, grad)
 
 
+@pytest.mark.parametrize("rows", [191, 192, 300])
+def test_dense_weight_gradient_in_bands_of_rows(rows):
+    x, bits, weight, bias, grad, _ = problem(rows, 600, 5, 0.5, torch.float64)
+    check_products(x, bits, weight, bias, grad, route=1)
+
+
 def test_masked_input_gradient_is_exactly_zero():
     _, bits, weight, _, grad, mask = problem(70, 130, 65)
     for route in (1, 2):
