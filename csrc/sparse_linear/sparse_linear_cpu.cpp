@@ -70,6 +70,8 @@ class Scratch {
   char* data_;
 };
 
+int64_t thread_count() { return static_cast<int64_t>(torch::stable::get_num_threads()); }
+
 // ---- choice ----
 
 double live_share(const Steps& steps, const Matrix& bits, int64_t columns) {
@@ -111,7 +113,7 @@ struct Forward {
   const Matrix &x, &bits, &weight, &y;
   const char* bias;
   const char* packed;  // the whole weight, or null
-  int64_t words_at_once, bytes;
+  int64_t rows, words_at_once, bytes;
 
   void run(int64_t tile, int64_t b) const {
     alignas(64) char sums[kRows * 128 * sizeof(float)];
@@ -124,7 +126,7 @@ struct Forward {
     a.sums = sums;
     a.bias = bias ? bias + b * block * bytes : nullptr;
     a.y = y.at(0, b * block, bytes), a.y_stride = y.stride;
-    a.begin = tile * kRows, a.end = std::min(x.rows, a.begin + kRows);
+    a.begin = tile * rows, a.end = std::min(x.rows, a.begin + rows);
     a.columns = x.columns, a.outputs = std::min(block, weight.rows - b * block);
     for (int64_t w = 0; w == 0 || w < bits.columns; w += words_at_once) {
       a.word_begin = w, a.word_end = std::min(bits.columns, w + words_at_once);
@@ -141,7 +143,10 @@ struct Forward {
 
 void forward_tiles(const Steps& steps, const Matrix& x, const Matrix& bits, const Matrix& weight, const void* bias,
                    ScalarType type, int64_t words_at_once, const Matrix& y) {
-  const int64_t blocks = (weight.rows + steps.block - 1) / steps.block, tiles = (x.rows + kRows - 1) / kRows;
+  const int64_t blocks = (weight.rows + steps.block - 1) / steps.block, threads = thread_count();
+  int64_t tall = kRows;  // less where threads would have nothing to do
+  while (tall > 32 && (x.rows + tall - 1) / tall * blocks < threads) tall /= 2;
+  const int64_t tiles = (x.rows + tall - 1) / tall;
   std::optional<Scratch> packed;
   if (tiles > 1) packed.emplace(pack_weight(steps, weight, type));
   const Forward job{steps,
@@ -151,6 +156,7 @@ void forward_tiles(const Steps& steps, const Matrix& x, const Matrix& bits, cons
                     y,
                     static_cast<const char*>(bias),
                     packed ? packed->data() : nullptr,
+                    tall,
                     words_at_once,
                     static_cast<int64_t>(y.owner.element_size())};
   torch::stable::parallel_for(0, tiles * blocks, 1, [&](int64_t begin, int64_t end) {
@@ -199,8 +205,9 @@ Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t /*structure*/
   const bool in_place = bytes == steps.sum_bytes && outputs % block == 0;
   std::optional<Scratch> packed;
   if (tiles > 1) packed.emplace(pack_weight(steps, wm, type));
-  constexpr int64_t kWords = 4;  // of one job
-  const int64_t parts = (bm.columns + kWords - 1) / kWords;
+  // Words of one job: less than four where threads would have nothing to do.
+  const int64_t wide = std::clamp<int64_t>(bm.columns * tiles / (2 * thread_count()), 1, 4);
+  const int64_t parts = (bm.columns + wide - 1) / wide;
   torch::stable::parallel_for(0, tiles * parts, 1, [&](int64_t begin, int64_t end) {
     std::optional<Scratch> scratch;
     if (!in_place) scratch.emplace(Scratch::kGrad, blocks * kGradRows * block * steps.sum_bytes, out);
@@ -214,7 +221,7 @@ Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t /*structure*/
     g.scratch = scratch ? scratch->data() : nullptr;
     for (int64_t i = begin; i < end; ++i) {
       g.begin = i / parts * kGradRows, g.end = std::min(gm.rows, g.begin + kGradRows);
-      g.word_begin = i % parts * kWords, g.word_end = std::min(bm.columns, g.word_begin + kWords);
+      g.word_begin = i % parts * wide, g.word_end = std::min(bm.columns, g.word_begin + wide);
       steps.grad_input(g);
     }
   });

@@ -260,12 +260,13 @@ def test_float32_backward_inside_autocast_stays_float32():
     torch.testing.assert_close(weight.grad, reference.grad_weight(grad, x.detach(), bits), rtol=2e-5, atol=1e-4)
 
 
-def test_deterministic_and_equal_for_any_number_of_threads():
-    x, bits, weight, bias, grad, _ = problem(700, 300, 500, live=0.3)
+@pytest.mark.parametrize("rows", [70, 700])
+def test_deterministic_and_equal_for_any_number_of_threads(rows):
+    x, bits, weight, bias, grad, _ = problem(rows, 300, 500, live=0.3)
     threads = torch.get_num_threads()
     results = []
     try:
-        for count in (1, 1, 2, 3):
+        for count in (1, 1, 2, 3, 16):
             torch.set_num_threads(count)
             results.append(
                 (
