@@ -52,6 +52,11 @@ class SparsityConfig:
     per_feature: bool = False
     time_buckets: int = 1
     """One EMA per bucket of diffusion time; 1 shares a single EMA."""
+    reach: Literal["feed_forward", "decoders"] = "feed_forward"
+    """feed_forward: at the feed-forward layers of encoders and decoders; decoders: also at every projection of the
+    decoders' attention, at their tails and at what makes their memory."""
+    tail_threshold: float = 0.2
+    """theta' at the start in the tails: no residual passes around their masks, which high thresholds there make felt."""
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,13 @@ class FrozenThreshold(nn.Module):
             limit = limit.unflatten(0, (-1, *[1] * between))
         return torch.where(x.abs() > limit, x, torch.zeros((), dtype=x.dtype))
 
-    def linear(self, x: Tensor, layer: nn.Module, t: Tensor | None = None) -> Tensor:
+    def linear(self, x: Tensor, layer: nn.Linear, t: Tensor | None = None) -> Tensor:
         """layer(forward(x, t)), the name under which feed-forward blocks call it."""
-        return layer(self(x, t))
+        return self.product(x, layer.weight, layer.bias, t)
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, t: Tensor | None = None) -> Tensor:
+        """The same with a layer's parameters, as attention calls it."""
+        return nn.functional.linear(self(x, t), weight, bias)
 
 
 def export_denoiser(model: MotionModel | DreamTalkDenoiser, target: str | Path) -> Path:

@@ -156,8 +156,11 @@ def dense_forms(network: nn.Module) -> dict[str, nn.Module]:
 
 def _without_thresholds(network: nn.Module) -> nn.Module:
     dense = copy.deepcopy(network, {id(p): p for p in network.parameters()})
-    for module in _blocks(dense):
-        module.input_threshold = module.hidden_threshold = None
+    for module in list(dense.modules()):
+        for name, child in list(module.named_children()):
+            thresholds = child if isinstance(child, nn.ModuleList) else [child]
+            if len(thresholds) and all(isinstance(each, DynamicThreshold) for each in thresholds):
+                setattr(module, name, None)
     return dense
 
 
@@ -176,17 +179,17 @@ class Skipped:
 
 def skipped(run: Callable[[], object]) -> Skipped:
     """Count the masked products while `run` runs."""
-    found, original = Skipped(), DynamicThreshold.linear
+    found, original = Skipped(), DynamicThreshold.product
 
-    def linear(site, x: Tensor, layer: nn.Linear, t: Tensor | None = None) -> Tensor:
-        y = original(site, x, layer, t)
+    def product(site, x: Tensor, weight: Tensor, bias: Tensor | None, t: Tensor | None = None) -> Tensor:
+        y = original(site, x, weight, bias, t)
         kept = float(site.kept)
-        found.flop += (1 - kept) * 2 * x.numel() * layer.out_features
+        found.flop += (1 - kept) * 2 * x.numel() * len(weight)
         found.live += kept * x.numel()
         found.elements += x.numel()
         return y
 
-    with mock.patch.object(DynamicThreshold, "linear", linear):
+    with mock.patch.object(DynamicThreshold, "product", product):
         run()
     return found
 

@@ -2,7 +2,8 @@
 
 from .attention import Attention, PositionTable, sinusoids
 from .decoupled import LOWER, UPPER, DecoupledDecoder
-from .dynamic_linear import DynamicLinear
+from .dynamic_linear import DynamicLinear, Mixed
+from .live_product import live_product
 from .region import DecoderLayer, RegionDecoder
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "DecoderLayer",
     "DecoupledDecoder",
     "DynamicLinear",
+    "Mixed",
     "PositionTable",
     "RegionDecoder",
+    "live_product",
     "sinusoids",
 ]

@@ -7,14 +7,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config import SparsityConfig
+from ..sparsity import decoder_site, product
+
 
 class Attention(nn.Module):
     """softmax(q k^T / sqrt(d)) v over heads; parameter names and layout of `nn.MultiheadAttention`.
 
     in_proj_weight [3C, C] holds Q, K and V below one another.
+
+    inputs, outputs: where they reach the decoders, a threshold masks what queries are made from (in self-attention
+    keys and values as well: one mask for the three), and another what enters the output projection.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float = 0.0,
+        inputs: SparsityConfig | None = None,
+        outputs: SparsityConfig | None = None,
+    ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of {heads} heads")
@@ -24,34 +37,50 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
+        self.input_threshold = decoder_site(inputs, width) if inputs else None
+        self.output_threshold = decoder_site(outputs, width) if outputs else None
 
     def split(self, x: Tensor) -> Tensor:
         """[N, P, C] -> [N, heads, P, C / heads]."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def query(self, x: Tensor) -> Tensor:
-        """The query projection of x [..., C], heads not yet split."""
-        return F.linear(x, self.in_proj_weight[: self.width], self.in_proj_bias[: self.width])
+    def query(self, x: Tensor, t: Tensor | None = None) -> Tensor:
+        """The query projection of x [N, ..., C] at times t [N], heads not yet split."""
+        weight, bias = self.in_proj_weight[: self.width], self.in_proj_bias[: self.width]
+        return product(self.input_threshold, x, weight, bias, t)
 
-    def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    def project(self, mixed: Tensor, t: Tensor | None = None) -> Tensor:
+        """The output projection of joined heads [N, ..., C] at times t [N]."""
+        return product(self.output_threshold, mixed, self.out_proj.weight, self.out_proj.bias, t)
+
+    def mix(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, t: Tensor | None = None
+    ) -> Tensor:
         """Attention of split heads [N, heads, P, d], joined and projected: [N, P, C]."""
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        return self.out_proj(mixed.transpose(1, 2).flatten(-2))
+        return self.project(mixed.transpose(1, 2).flatten(-2), t)
 
-    def forward(self, query: Tensor, source: Tensor | None = None, padding: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        query: Tensor,
+        source: Tensor | None = None,
+        padding: Tensor | None = None,
+        t: Tensor | None = None,
+    ) -> Tensor:
         """query [N, P, C] attends to source [N, Q, C] (itself if None) -> [N, P, C].
 
-        padding: [N, Q] bool, True where a source row must be ignored.
+        padding: [N, Q] bool, True where a source row must be ignored. t: [N] diffusion times, for time buckets.
         """
         if source is None:
-            q, k, v = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+            both = product(self.input_threshold, query, self.in_proj_weight, self.in_proj_bias, t)
+            q, k, v = both.chunk(3, dim=-1)
         else:
-            q = self.query(query)
+            q = self.query(query, t)
             rest = slice(self.width, None)
             k, v = F.linear(source, self.in_proj_weight[rest], self.in_proj_bias[rest]).chunk(2, dim=-1)
         mask = None if padding is None else ~padding[:, None, None, :]
-        return self.mix(self.split(q), self.split(k), self.split(v), mask)
+        return self.mix(self.split(q), self.split(k), self.split(v), mask, t)
 
 
 def sinusoids(positions: int, width: int) -> Tensor:

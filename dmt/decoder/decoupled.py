@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ..config import DenoiserConfig, SparsityConfig
 from ..rates import COEFFICIENTS, WINDOW
+from ..sparsity import decoder_site
 from .attention import PositionTable
 from .region import RegionDecoder
 
@@ -22,6 +25,24 @@ def tail(width: int, hidden: int, out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, out)
     )
+
+
+def tail_sites(sparsity: SparsityConfig, width: int, hidden: int) -> nn.ModuleList | None:
+    """Thresholds before the three layers of a tail, where `sparsity` reaches them."""
+    gentle = replace(sparsity, initial_threshold=sparsity.tail_threshold)
+    found = [decoder_site(gentle, size) for size in (width, hidden, hidden)]
+    return None if found[0] is None else nn.ModuleList(found)
+
+
+def apply_tail(layers: nn.Sequential, thresholds: nn.ModuleList | None, x: Tensor, t: Tensor | None) -> Tensor:
+    """A tail on tokens x [N, ..., D] at times t [N]."""
+    if thresholds is None:
+        return layers(x)
+    for threshold, layer in zip(thresholds, layers[::2], strict=True):
+        x = threshold.linear(x, layer, t)
+        if layer is not layers[-1]:
+            x = torch.relu(x)
+    return x
 
 
 class DecoupledDecoder(nn.Module):
@@ -41,6 +62,8 @@ class DecoupledDecoder(nn.Module):
         self.lower_decoder = RegionDecoder(config, sparsity)
         self.upper_tail_fc = tail(config.width, config.tail_width, len(UPPER))
         self.lower_tail_fc = tail(config.width, config.tail_width, len(LOWER))
+        self.upper_tail_thresholds = tail_sites(sparsity, config.width, config.tail_width)
+        self.lower_tail_thresholds = tail_sites(sparsity, config.width, config.tail_width)
         order = torch.tensor(UPPER + LOWER).argsort()
         self.register_buffer("order", order, persistent=False)
 
@@ -55,16 +78,17 @@ class DecoupledDecoder(nn.Module):
         """
         return style[:, None], acoustic if self.kind == "dynamic" else style[:, None]
 
-    def join(self, upper: Tensor, lower: Tensor) -> Tensor:
-        """Final tokens [..., D] of both decoders -> coefficients [..., 64]."""
-        both = torch.cat([self.upper_tail_fc(upper), self.lower_tail_fc(lower)], dim=-1)
-        return both.index_select(-1, self.order)
+    def join(self, upper: Tensor, lower: Tensor, t: Tensor | None = None) -> Tensor:
+        """Final tokens [B, ..., D] of both decoders at times t [B] -> coefficients [B, ..., 64]."""
+        upper = apply_tail(self.upper_tail_fc, self.upper_tail_thresholds, upper, t)
+        lower = apply_tail(self.lower_tail_fc, self.lower_tail_thresholds, lower, t)
+        return torch.cat([upper, lower], dim=-1).index_select(-1, self.order)
 
     def forward(self, memory: Tensor, style: Tensor, acoustic: Tensor, t: Tensor) -> Tensor:
         """memory [B, L, 11, D], style [B, D], acoustic [B, L, D], t [B] -> [B, L, 64]."""
         y = self.queries(style)[:, None].expand(memory.shape)
         upper, lower = self.conditions(style, acoustic)
-        return self.join(self.upper_decoder(y, memory, t, upper), self.lower_decoder(y, memory, t, lower))
+        return self.join(self.upper_decoder(y, memory, t, upper), self.lower_decoder(y, memory, t, lower), t)
 
 
 assert sorted(UPPER + LOWER) == list(range(COEFFICIENTS))

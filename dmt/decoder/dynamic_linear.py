@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from .live_product import live_product
+
+
+class Mixed(NamedTuple):
+    """Mixed matrices, formed: weight [B, M, D, out], bias [B, M, out]; M = 1 (one per clip) or L (one per frame)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [B, L, P, D] -> [B, L, P, out]; zeros of x are skipped as `live_product` does."""
+        clips, frames, tokens = x.shape[:3]
+        rows = x.reshape(clips * self.weight.shape[1], -1, x.shape[-1])  # [B * M, rows of one matrix, D]
+        y = live_product(rows, self.weight.flatten(0, 1))
+        return y.view(clips, frames, tokens, -1) + self.bias[:, :, None]
 
 
 class MixtureNet(nn.Module):
@@ -51,12 +68,20 @@ class DynamicLinear(nn.Module):
         """condition [..., D] -> shares [..., K]."""
         return self.dynamic_conv.attention(condition)
 
-    def forward(self, x: Tensor, mixture: Tensor) -> Tensor:
+    def form(self, mixture: Tensor) -> Mixed:
+        """The mixed matrices of shares [B, 1 or L, K]: K * D * out products for each, then as an ordinary layer's."""
+        weight = self.dynamic_conv.weight.flatten(2).transpose(1, 2)  # [K, D, out]
+        mixed = mixture @ weight.reshape(len(weight), -1)
+        return Mixed(mixed.unflatten(-1, weight.shape[1:]), mixture @ self.dynamic_conv.bias)
+
+    def forward(self, x: Tensor, mixture: Tensor | Mixed) -> Tensor:
         """x [B, L, P, D], mixture [B, 1, K] (one per clip) or [B, L, K] (one per frame) -> [B, L, P, out].
 
-        Per clip the mixed matrix is formed once. Per frame it never is: all K products are
+        Per clip the mixed matrix is formed once. Per frame it never is, unless `form` did: all K products are
         taken as one, y = [W_1 .. W_K] (a_k x stacked over k), a single [K * D, out] product.
         """
+        if isinstance(mixture, Mixed):
+            return mixture(x)
         weight = self.dynamic_conv.weight.flatten(2)  # [K, out, D]
         bias = mixture @ self.dynamic_conv.bias  # [B, 1 or L, out]
         if mixture.shape[1] == 1:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from ..config import DenoiserConfig, SparsityConfig
 from ..sparsity import ThresholdedFeedForward
 from .attention import Attention
-from .dynamic_linear import DynamicLinear
+from .dynamic_linear import DynamicLinear, Mixed
 
 
 class DecoderLayer(ThresholdedFeedForward):
-    """y = LN1(y + SelfMHA(y)); y = LN2(y + CrossMHA(y, memory)); y = LN3(y + FFN(y))."""
+    """y = LN1(y + SelfMHA(y)); y = LN2(y + CrossMHA(y, memory)); y = LN3(y + FFN(y)).
 
-    def __init__(self, config: DenoiserConfig, sparsity: SparsityConfig) -> None:
+    first: y is the style's and knows no diffusion time up to the cross-attention's queries, nor do thresholds there.
+    Where thresholds reach all of the decoder, mixed matrices are formed, so that a product with them can skip zeros.
+    """
+
+    def __init__(self, config: DenoiserConfig, sparsity: SparsityConfig, *, first: bool = False) -> None:
         width, hidden = config.width, config.feed_forward
         if config.decoder == "plain":
             linear1: nn.Module = nn.Linear(width, hidden)
@@ -26,23 +32,29 @@ class DecoderLayer(ThresholdedFeedForward):
                 temperature=config.temperature,
             )
         super().__init__(width, linear1, nn.Linear(hidden, width), sparsity, config.dropout)
-        self.self_attn = Attention(width, config.heads, config.dropout)
-        self.multihead_attn = Attention(width, config.heads, config.dropout)
+        early = replace(sparsity, time_buckets=1) if first else sparsity
+        self.self_attn = Attention(width, config.heads, config.dropout, early, early)
+        self.multihead_attn = Attention(width, config.heads, config.dropout, early, sparsity)
+        self.forms = sparsity.enabled and sparsity.reach == "decoders"
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
 
-    def mixture(self, condition: Tensor) -> Tensor | None:
-        """Shares of the shared matrices for condition [..., D]; None where linear1 is an ordinary layer."""
-        return self.linear1.mixture(condition) if isinstance(self.linear1, DynamicLinear) else None
+    def mixture(self, condition: Tensor) -> Tensor | Mixed | None:
+        """Shares of the shared matrices for condition [B, 1 or L, D], or what they make; None for an ordinary layer."""
+        if not isinstance(self.linear1, DynamicLinear):
+            return None
+        shares = self.linear1.mixture(condition)
+        return self.linear1.form(shares) if self.forms else shares
 
     def forward(self, y: Tensor, memory: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """y, memory [B, L, P, D]; t [B]; condition [B, 1 or L, D] -> [B, L, P, D]."""
         shape = y.shape
         y, memory = y.flatten(0, 1), memory.flatten(0, 1)
-        y = self.norm1(y + self.dropout(self.self_attn(y)))
-        y = self.norm2(y + self.dropout(self.multihead_attn(y, memory)))
+        times = t[:, None].expand(-1, shape[1]).flatten()
+        y = self.norm1(y + self.dropout(self.self_attn(y, t=times)))
+        y = self.norm2(y + self.dropout(self.multihead_attn(y, memory, t=times)))
         return self.finish(y.unflatten(0, shape[:2]), t, self.mixture(condition))
 
-    def finish(self, y: Tensor, t: Tensor, mixture: Tensor | None) -> Tensor:
+    def finish(self, y: Tensor, t: Tensor, mixture: Tensor | Mixed | None) -> Tensor:
         """The feed-forward third of the layer; y [B, L, P, D]."""
         return self.norm3(y + self.dropout(self.feed_forward(y, t, mixture)))
 
@@ -52,7 +64,8 @@ class RegionDecoder(nn.Module):
 
     def __init__(self, config: DenoiserConfig, sparsity: SparsityConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(config, sparsity) for _ in range(config.decoder_layers))
+        layers = range(config.decoder_layers)
+        self.layers = nn.ModuleList(DecoderLayer(config, sparsity, first=index == 0) for index in layers)
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, y: Tensor, memory: Tensor, t: Tensor, condition: Tensor) -> Tensor:

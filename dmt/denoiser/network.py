@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..config import DenoiserConfig, SparsityConfig
 from ..decoder import DecoupledDecoder
 from ..rates import COEFFICIENTS, STYLE_FRAMES
+from ..sparsity import decoder_site
 from .blocks import initialise, time_embedding
 from .content import ContentEncoder
 from .prepared import Prepared, prepare, step
@@ -41,6 +42,9 @@ class Denoiser(nn.Module):
             nn.ReLU(),
             nn.Linear(width, width),
         )
+        memory_sites = [decoder_site(sparsity, width) for _ in range(2)]
+        # Before the second and the third layer, whose inputs a ReLU has thinned out already.
+        self.memory_thresholds = None if memory_sites[0] is None else nn.ModuleList(memory_sites)
         self.time_embed_net = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         for part in (
             self.content_encoder,
@@ -74,10 +78,18 @@ class Denoiser(nn.Module):
         """
         content = self.content_encoder(windows)  # [B, L, 11, D]
         noisy = x_t[:, :, None].expand(-1, -1, content.shape[2], -1)
-        memory = self.content_xt_to_decoder_input_wo_time(torch.cat([content, noisy], dim=-1))
+        memory = self._memory(torch.cat([content, noisy], dim=-1), t)
         memory = memory + self.encode_time(t)[:, None, None]
         code = self.encode_style(style, padding)
         return self.decoder(memory, code, content[:, :, content.shape[2] // 2], t)
+
+    def _memory(self, tokens: Tensor, t: Tensor) -> Tensor:
+        """Content and noisy coefficients [B, L, 11, D + 64] -> the decoders' memory, without time: [B, L, 11, D]."""
+        mlp = self.content_xt_to_decoder_input_wo_time
+        if self.memory_thresholds is None:
+            return mlp(tokens)
+        hidden = self.memory_thresholds[0].linear(torch.relu(mlp[0](tokens)), mlp[2], t)
+        return self.memory_thresholds[1].linear(torch.relu(hidden), mlp[4], t)
 
     @torch.no_grad()
     def prepare(self, windows: Tensor, style: Tensor, padding: Tensor, *, guided: bool = False) -> Prepared:

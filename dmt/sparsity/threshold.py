@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
@@ -15,7 +16,7 @@ from dmt_kernels.ops.threshold_ema.reference import next_state
 
 from ..config import SparsityConfig
 from ..errors import InputError
-from .guard import LevelGuard
+from .guard import QUIETEST, LevelGuard
 from .shared import shared_information
 
 
@@ -28,8 +29,8 @@ class DynamicThreshold(nn.Module):
 
     Buffer `state`: [time_buckets, 4] float32, each row as `dmt_kernels.ema_state` defines it.
     After each pass `kept` holds the share of live elements and, in training,
-    `information` eq. 10 with its graph. `group` and `guard` belong to a run, not to the model:
-    see `share_averages` and `guard_averages`.
+    `information` eq. 10 with its graph. `group`, `guard` and `watched` belong to a run, not to the model:
+    see `share_averages`, `guard_averages` and `watch_crowding`.
     """
 
     def __init__(self, config: SparsityConfig, width: int, *, time_steps: int = 1000) -> None:
@@ -46,6 +47,8 @@ class DynamicThreshold(nn.Module):
         self.guard: LevelGuard | None = None
         self.kept: Tensor | None = None
         self.information: Tensor | None = None
+        self.watched = False
+        self.crowding: Tensor | None = None
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
         """x [N, ..., D] with its weak elements zeroed; t: [N] diffusion times 1..T, needed only for time buckets."""
@@ -53,7 +56,11 @@ class DynamicThreshold(nn.Module):
 
     def linear(self, x: Tensor, layer: nn.Linear, t: Tensor | None = None) -> Tensor:
         """layer(forward(x, t)) as one operation that may skip the zeros; x [N, ..., D]."""
-        return self._per_bucket(x, t, lambda part, bucket: self._linear(part, bucket, layer))
+        return self.product(x, layer.weight, layer.bias, t)
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, t: Tensor | None = None) -> Tensor:
+        """`linear` with a layer's parameters: weight [out, D], bias [out]."""
+        return self._per_bucket(x, t, lambda part, bucket: self._product(part, bucket, weight, bias))
 
     def _mask(self, x: Tensor, bucket: int) -> tuple[Tensor, Masked]:
         if self.training and self.group is not None:
@@ -61,13 +68,13 @@ class DynamicThreshold(nn.Module):
         masked = threshold_ema(x, self.theta, self.state[bucket], **self._settings(x, bucket))
         return masked.values, masked
 
-    def _linear(self, x: Tensor, bucket: int, layer: nn.Linear) -> tuple[Tensor, Masked]:
+    def _product(self, x: Tensor, bucket: int, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Masked]:
         if self.training and self.group is not None:
             if torch.is_autocast_enabled(x.device.type):  # before the threshold, as `masked_linear` does
                 x = x.to(torch.get_autocast_dtype(x.device.type))
             values, masked = self._shared_mask(x, bucket)
-            return sparse_linear(values, masked.bits, layer.weight, layer.bias), masked
-        return masked_linear(x, self.theta, self.state[bucket], layer.weight, layer.bias, **self._settings(x, bucket))
+            return sparse_linear(values, masked.bits, weight, bias), masked
+        return masked_linear(x, self.theta, self.state[bucket], weight, bias, **self._settings(x, bucket))
 
     def _shared_mask(self, x: Tensor, bucket: int) -> tuple[Tensor, Masked]:
         """The same with eq. 6 and eq. 10 over the batches of all ranks."""
@@ -95,6 +102,8 @@ class DynamicThreshold(nn.Module):
 
     def _per_bucket(self, x: Tensor, t: Tensor | None, apply: Callable[[Tensor, int], tuple[Tensor, Masked]]) -> Tensor:
         """`apply(rows of one bucket, its number)`, put together in the order of x."""
+        if self.training and self.watched:
+            self.crowding = x.abs().mean() / (x.square().mean() + QUIETEST).sqrt()
         if self.buckets == 1:
             out, masked = apply(x, 0)
             self.kept, self.information = masked.live.detach(), masked.information
@@ -113,6 +122,18 @@ class DynamicThreshold(nn.Module):
         return torch.cat([out for out, _ in results])[order]
 
 
+def decoder_site(config: SparsityConfig, width: int) -> DynamicThreshold | None:
+    """A threshold in front of a product of the decoders outside their feed-forward layers, where `config` has them."""
+    return DynamicThreshold(config, width) if config.enabled and config.reach == "decoders" else None
+
+
+def product(
+    site: DynamicThreshold | None, x: Tensor, weight: Tensor, bias: Tensor | None, t: Tensor | None = None
+) -> Tensor:
+    """x [N, ..., D] @ weight.T + bias, with x masked by `site` if there is one."""
+    return F.linear(x, weight, bias) if site is None else site.product(x, weight, bias, t)
+
+
 class ThresholdedFeedForward(nn.Module):
     """linear2(relu(linear1(x))) with dynamic thresholds before both products.
 
@@ -121,7 +142,7 @@ class ThresholdedFeedForward(nn.Module):
     so that their parameters keep the flat names `linear1`, `linear2`; without
     sparsity it has no others.
 
-    linear1: `nn.Linear`, or a module called as linear1(x, mixture).
+    linear1: `nn.Linear`, or a module called as linear1(x, mixture), where mixture is whatever it makes of a condition.
     """
 
     def __init__(
@@ -133,14 +154,14 @@ class ThresholdedFeedForward(nn.Module):
         self.input_threshold = DynamicThreshold(sparsity, width) if sparsity.enabled else None
         self.hidden_threshold = DynamicThreshold(sparsity, linear2.in_features) if sparsity.enabled else None
 
-    def feed_forward(self, x: Tensor, t: Tensor | None = None, mixture: Tensor | None = None) -> Tensor:
+    def feed_forward(self, x: Tensor, t: Tensor | None = None, mixture: Any = None) -> Tensor:
         """x [N, ..., D] -> [N, ..., D]; t [N] as `DynamicThreshold` takes it; mixture for a dynamic linear1."""
         hidden = self.dropout(torch.relu(self._first(x, t, mixture)))
         if self.hidden_threshold is None:
             return self.linear2(hidden)
         return self.hidden_threshold.linear(hidden, self.linear2, t)
 
-    def _first(self, x: Tensor, t: Tensor | None, mixture: Tensor | None) -> Tensor:
+    def _first(self, x: Tensor, t: Tensor | None, mixture: Any) -> Tensor:
         if mixture is not None:
             return self.linear1(x if self.input_threshold is None else self.input_threshold(x, t), mixture)
         if self.input_threshold is None:

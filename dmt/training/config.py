@@ -52,6 +52,9 @@ class LossConfig:
     velocity: float = 0.3
     closure: float = 5.0
     """How much more an opening error counts where the lips should be closed."""
+    crowding: float = 0.0
+    """Pressure towards inputs of thresholds with few large elements (`dmt/sparsity/crowding.py`): ours, not the
+    paper's."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from ..corpus import Corpus
 from ..face.basis import LandmarkBasis
 from ..model import MotionModel
 from ..rates import COEFFICIENTS, ROWS_PER_FRAME, STYLE_FRAMES, WINDOW
+from ..sparsity import watch_crowding
 from ..types import StyleClip
 from .config import LossConfig, StageConfig
 from .loop import Stage
@@ -41,6 +42,7 @@ class DenoiserStage(Stage):
         self.rows, self.validation_rows = rows, validation_rows
         self.corpus, self.validation, self.settings = corpus, validation, settings
         self.motion_loss = MotionLoss(losses)
+        watch_crowding(model, losses.crowding > 0)
         if model.config.normalised:
             model.set_statistics(*statistics(corpus))
 

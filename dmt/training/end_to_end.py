@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..features import FeatureExtractor, samples_for
 from ..model import MotionModel
 from ..rates import COEFFICIENTS, ROWS_PER_FRAME, SAMPLES_PER_FRAME, STYLE_FRAMES, WINDOW
+from ..sparsity import watch_crowding
 from ..types import Features, StyleClip
 from .clips import ClipSet, Order, RowCache
 from .config import PaperSchedule, StageConfig, TrainingConfig
@@ -66,6 +67,7 @@ class EndToEndStage(Stage):
         self.patience, self.least_gain = schedule.patience, schedule.least_gain
         self.device = model.coefficient_mean.device
         self.motion_loss = MotionLoss(config.losses)
+        watch_crowding(model, config.losses.crowding > 0)
         self.order = Order(len(clips), zlib.crc32(f"{config.seed}/{plan.name}".encode()))
         self.learning_sound = any(part in plan.rates for part in ENCODERS)
         self.module = nn.ModuleDict({part: getattr(model, part) for part in plan.rates})

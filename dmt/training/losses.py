@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..decoder import LOWER, UPPER
 from ..face.basis import LandmarkBasis
 from ..model import MotionModel, NoisedPrediction
-from ..sparsity import information_loss
+from ..sparsity import crowding_loss, information_loss
 from .config import LossConfig
 
 OPENING_SPREAD, WIDTH_SPREAD = 0.05, 0.04
@@ -58,6 +58,8 @@ class MotionLoss:
             "information": information_loss(model),
         }
         weights = {"diffusion": 1.0} | {name: getattr(self.config, name) for name in terms if name != "diffusion"}
+        if self.config.crowding:
+            terms["crowding"], weights["crowding"] = crowding_loss(model), self.config.crowding
         total = sum(weights[name] * value for name, value in terms.items())
         return torch.as_tensor(total), {name: float(value.detach()) for name, value in terms.items()}
 

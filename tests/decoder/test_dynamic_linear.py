@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dmt.config import DenoiserConfig, SparsityConfig
-from dmt.decoder import LOWER, UPPER, DecoupledDecoder, DynamicLinear
+from dmt.decoder import LOWER, UPPER, DecoupledDecoder, DynamicLinear, live_product
 
 
 def layer(temperature=1.5):
@@ -49,6 +49,34 @@ def test_per_frame_and_per_clip_forms_agree_with_gradients():
         grads.append([p.grad.clone() for p in module.parameters()])
     for per_clip, per_frame in zip(*grads, strict=True):
         torch.testing.assert_close(per_clip, per_frame)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_formed_matrices_are_the_same_layer_with_gradients(frames):
+    """Formed and multiplied densely (where gradients are asked for), formed and skipping zeros, and not formed."""
+    module, grads = layer().double(), []
+    x = torch.randn(2, 3, 4, 12, dtype=torch.float64) * (torch.rand(2, 3, 4, 12) < 0.4)
+    x[1, 2] = 0  # a frame without a live element
+    cotangent = torch.randn(2, 3, 4, 20, dtype=torch.float64)
+    mixture = module.mixture(torch.randn(2, frames, 12, dtype=torch.float64))
+    for given in (mixture, module.form(mixture)):
+        module.zero_grad()
+        y = module(x, given)
+        (y * cotangent).sum().backward(retain_graph=True)
+        grads.append([p.grad.clone() for p in module.parameters()])
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x, module.form(mixture)), y)
+
+
+def test_live_products_skip_what_is_zero():
+    """A matrix's row under a zero is never read: not even a NaN there shows."""
+    x, weight = torch.randn(5, 3, 8) * (torch.rand(5, 3, 8) < 0.5), torch.randn(5, 8, 6)
+    x[:, :, 2] = 0
+    expected = torch.bmm(x, weight)
+    weight[:, 2] = float("nan")
+    torch.testing.assert_close(live_product(x, weight), expected)
 
 
 def test_low_temperature_picks_and_high_temperature_averages():

@@ -126,6 +126,8 @@ SPARSITIES = {
     "dense": DENSE,
     "sparse": SparsityConfig(initial_threshold=0.3),
     "per feature and time": SparsityConfig(initial_threshold=0.3, per_feature=True, time_buckets=4),
+    "all of the decoders": SparsityConfig(initial_threshold=0.6, reach="decoders"),
+    "all of the decoders by time": SparsityConfig(initial_threshold=0.6, reach="decoders", time_buckets=4),
 }
 
 
@@ -205,7 +207,39 @@ def test_every_parameter_learns_and_thresholds_mask(decoder):
     assert all(0.1 < share < 0.7 for name, share in kept.items() if "hidden" in name)  # ReLU alone leaves about half
 
 
+@pytest.mark.parametrize("decoder", ["plain", "dynamic"])
+def test_thresholds_in_all_of_the_decoders_mask_and_learn(decoder):
+    sparsity = SparsityConfig(initial_threshold=0.6, reach="decoders", tail_threshold=0.4)
+    net = build(sparsity, decoder=decoder, tail_width=32).train()
+    net(*draw()).square().mean().backward()
+    still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert set(still) <= {"style_encoder.aggregate_method.W.2.bias"}
+    kept = kept_fractions(net)
+    assert len(kept) == 2 * (2 + 1 + 3 + 3) + 2 * 3 * 4 + 2 * 3 + 2
+    assert all(0.1 < share < 0.95 for share in kept.values())
+    tails = [float(torch.sigmoid(p.detach())) for name, p in net.named_parameters() if "tail_thresholds" in name]
+    assert tails == pytest.approx([0.4] * 6)
+
+
+def test_one_mask_serves_queries_keys_and_values():
+    net = warmed(SparsityConfig(initial_threshold=0.9, reach="decoders"))
+    attention = net.decoder.lower_decoder.layers[1].self_attn
+    x = torch.randn(3, 11, WIDTH)
+    masked = attention.input_threshold(x)
+    assert bool((masked == 0).any())
+    attention.input_threshold = None
+    expected = attention(masked)
+    attention.input_threshold = (
+        warmed(SparsityConfig(initial_threshold=0.9, reach="decoders"))
+        .decoder.lower_decoder.layers[1]
+        .self_attn.input_threshold
+    )
+    torch.testing.assert_close(attention(x), expected)
+
+
 def test_nothing_is_added_to_the_plain_networks_names():
     names = build().state_dict()
     assert "decoder.upper_decoder.layers.0.linear1.weight" in names
     assert not [n for n in names if "threshold" in n or "dynamic" in n]
+    usual = build(SparsityConfig()).state_dict()
+    assert not [n for n in usual if ("attn" in n and "threshold" in n) or "tail_thresholds" in n or "memory" in n]

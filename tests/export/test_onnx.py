@@ -47,10 +47,13 @@ def settled(model: MotionModel, sparsity: SparsityConfig) -> MotionModel:
     return model.eval()
 
 
-@pytest.fixture(scope="module", params=["one threshold a site", "per feature and time bucket"])
+@pytest.fixture(scope="module", params=["one threshold a site", "per feature and time bucket", "all of the decoders"])
 def exported(request, tiny_model, tmp_path_factory):
-    plain = request.param == "one threshold a site"
-    sparsity = SparsityConfig(initial_threshold=0.6, per_feature=not plain, time_buckets=1 if plain else 4)
+    sparsity = {
+        "one threshold a site": SparsityConfig(initial_threshold=0.6),
+        "per feature and time bucket": SparsityConfig(initial_threshold=0.6, per_feature=True, time_buckets=4),
+        "all of the decoders": SparsityConfig(initial_threshold=0.6, reach="decoders", time_buckets=2),
+    }[request.param]
     model = settled(tiny_model, sparsity)
     path = export_denoiser(model, tmp_path_factory.mktemp("onnx") / "denoiser.onnx")
     return model, session(path)
