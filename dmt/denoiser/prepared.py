@@ -46,7 +46,7 @@ class Cross:
 
 @dataclass(frozen=True)
 class Source:
-    """Hidden rows [B, L, 11, D] that are attended to; bits: of those that are not zero, where a threshold made zeros."""
+    """Hidden rows [B, L, 11, D] that are attended to; bits: of what is not zero, where a threshold made zeros."""
 
     rows: Tensor
     bits: Tensor | None

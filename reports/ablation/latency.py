@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 import torch
 
+from dmt.bench import machine
 from dmt.face.styles import style_clip
 from dmt.features import windows
 from dmt.model import MotionModel
 
 from .sampling import Part, sample
 from .training import Workplace, load_trained, save_json, trained
-from .variants import CURVE, MAIN, SEEDS, Variant
+from .variants import SEEDS, VARIANTS, Variant
 
 ROUNDS = 7
 """The variants take turns, so that a slow moment of the machine meets all of them alike."""
@@ -23,21 +24,23 @@ FRAMES = 64
 
 
 def measure_latency(place: Workplace) -> None:
-    """Writes `latency.json`: milliseconds for each variant of the first seed, median of ROUNDS after a warm-up."""
+    """Writes `latency.json`: the machine, and milliseconds of processor time for each variant of the first seed,
+    median of ROUNDS after a warm-up."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        variants = [v for v in (*MAIN, *CURVE) if trained(place, v.name, SEEDS[0])]
+        variants = [v for v in VARIANTS if trained(place, v.name, SEEDS[0])]
         calls = {v.name: _calls(place, v) for v in variants}
         times: dict[str, dict[str, list[float]]] = {n: {k: [] for k in c} for n, c in calls.items()}
         for _ in range(ROUNDS + 1):
             for name, some in calls.items():
                 for kind, call in some.items():
                     times[name][kind].append(_milliseconds(call))
+        conditions = machine.conditions()
     finally:
         torch.set_num_threads(threads)
     medians = {n: {k: statistics.median(v[1:]) for k, v in some.items()} for n, some in times.items()}
-    save_json(medians, place.folder / "latency.json")
+    save_json({"machine": conditions, "times": medians}, place.folder / "latency.json")
 
 
 def _calls(place: Workplace, variant: Variant) -> dict[str, Callable[[], object]]:
@@ -68,6 +71,6 @@ def _decoders(model: MotionModel, part: Part) -> Callable[[], object]:
 
 
 def _milliseconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     call()
-    return 1000 * (time.perf_counter() - started)
+    return 1000 * (time.process_time() - started)

@@ -10,7 +10,7 @@ from dmt.decoder import LOWER, UPPER
 from dmt.face.basis import LandmarkBasis
 from dmt.model import MotionModel
 
-from .flops import decoder_count
+from .flops import DecoderCount
 from .frames import FrameComparison
 from .sampling import KeptShares, Part, sample, sample_filmed
 from .training import Workplace, load_trained, save_json
@@ -25,7 +25,7 @@ SYNTHETIC = ("voices", "languages")
 def measure_variant(place: Workplace, variant: Variant, seed: int, frames: FrameComparison) -> None:
     """Sample, compare, count; the result appears whole or not at all."""
     model = load_trained(place, variant, seed)
-    kept = KeptShares(model.denoiser.decoder)
+    kept = KeptShares(model.denoiser)
     result: dict[str, object] = {
         "variant": variant.name,
         "seed": seed,
@@ -42,7 +42,7 @@ def measure_variant(place: Workplace, variant: Variant, seed: int, frames: Frame
     if filmed is not None:
         result["english"] = filmed_measures(sample_filmed(model, filmed), filmed)
     result["kept"] = kept.table()
-    result["flops"] = flops(model, variant, result["kept"])
+    result["flops"] = flops(model, result["kept"])
     save_json(result, place.run(variant.name, seed) / "measures.json")
 
 
@@ -89,14 +89,11 @@ def correlation(a: Tensor, b: Tensor) -> float:
     return float(a @ b / scale) if scale > 1e-12 else 0.0
 
 
-def flops(model: MotionModel, variant: Variant, kept: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+def flops(model: MotionModel, kept: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """Of both forms, with the kept shares averaged over diffusion steps."""
     shares = {name: sum(row.values()) / len(row) for name, row in kept.items()}
-    counts = {
-        form: decoder_count(model.config.denoiser, shares, form, thresholds=variant.start is not None)
-        for form in ("forward", "step")
-    }
-    return {form: vars(count) for form, count in counts.items()}
+    count = DecoderCount(model.config.denoiser, model.config.sparsity, shares)
+    return {form: vars(count.total(form)) for form in ("forward", "step")}
 
 
 def measured(place: Workplace, variant: Variant, seed: int) -> dict | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dmt.atomic import atomic
+from dmt.checkpoint import load_model, read_record
 from dmt.corpus import Corpus, build_corpus
+from dmt.errors import InputError
 from dmt.features import silence_after
 from dmt.media import read_audio
 from dmt.model import MotionModel
@@ -24,7 +27,7 @@ from dmt.training.journal import Journal
 from dmt.training.loop import run_stage
 
 from .heldout import unseen_languages
-from .training import Workplace
+from .training import Workplace, save_json
 
 MINUTES, CORPUS_SEED = 170.0, 0
 """Of the training corpus."""
@@ -33,13 +36,14 @@ HELD_OUT_MINUTES, HELD_OUT_SEED, HELD_OUT_CLIPS = 9.0, 20_000, 48
 """Well recorded clips of held-out voices; the seed is one that no training uses."""
 
 
-def prepare(place: Workplace, english: Path | None) -> None:
-    """Make whatever is missing; several hours of one CPU core the first time, nothing later."""
+def prepare(place: Workplace, english: Path | None, finished: Path | None) -> None:
+    """Make whatever is missing. finished: a checkpoint of the demo preset to take speech encoders and fusion from;
+    None trains them from the corpus by their own stages, which is some hours of one CPU core."""
     place.folder.mkdir(parents=True, exist_ok=True)
     if place.rows.exists() and place.held_out.exists():
         return
     build_corpus(place.corpus, minutes=MINUTES, seed=CORPUS_SEED)
-    model = encoders(place)
+    model = train_encoders(place) if finished is None else take_encoders(place, finished)
     if not place.rows.exists():
         corpus = Corpus.load(place.corpus)
         rows = {f"train_{name}": r for name, r in corpus_rows(model, corpus).items()}
@@ -48,7 +52,16 @@ def prepare(place: Workplace, english: Path | None) -> None:
         save_atomically(_held_out(place, model, english), place.held_out)
 
 
-def encoders(place: Workplace) -> MotionModel:
+def take_encoders(place: Workplace, finished: Path) -> MotionModel:
+    """The checkpoint's model. What it is and how it was trained is kept in `encoders.json` for the report."""
+    model = load_model(finished)
+    if model.fusion is None:
+        raise InputError(f"{finished} has no fusion, which the experiment compares; give a model of the demo preset")
+    save_json({"sha256": sha256(finished.read_bytes()).hexdigest(), **read_record(finished)}, place.encoders)
+    return model
+
+
+def train_encoders(place: Workplace) -> MotionModel:
     """The demo preset with its speech encoders and fusion trained by their own stages."""
     config = TrainingConfig(str(place.corpus), str(place.folder / "encoders"))
     model = new_model(config)

@@ -7,10 +7,13 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from .flops import REGIONS, decoder_count
+from dmt.denoiser import Denoiser
+
+from .flops import DecoderCount
+from .masks import masks
 from .measures import measured
 from .training import Workplace
-from .variants import CURVE, DENSE, LAMBDA, LEVELS, MAIN, SEEDS, STAGE, START, Variant
+from .variants import ALL, CROWDING, DENSE, LAMBDA, LEVELS, NARROW, SEEDS, STAGE, START, VARIANTS, Variant
 
 Values = dict[str, float]
 
@@ -38,9 +41,6 @@ MEASURES = {
 }
 """Dotted places in `measures.json`, and what they are called."""
 
-SITES = ("input", "hidden")
-"""Of each feed-forward block."""
-
 HIGHER_IS_BETTER = ("aperture", "closed", "ssim", "psnr")
 
 COMPARISONS = {
@@ -51,16 +51,18 @@ COMPARISONS = {
     "dynamic decoders": ("decoders", "dense"),
     "thresholds in the full model": ("all-no-mi", "all-dense"),
     "L_MI in the full model": ("all", "all-no-mi"),
-    "L_MI in the full model, high thresholds": (f"all-{LEVELS[-1]}", f"all-no-mi-{LEVELS[-1]}"),
+    f"L_MI in the full model, thresholds from {LEVELS[0]}": (f"all-{LEVELS[0]}", f"all-no-mi-{LEVELS[0]}"),
     "thresholds and L_MI in the full model": ("all", "all-dense"),
+    "our pressure in the full model": ("all-pressed", "all"),
     "all against dense": ("all", "dense"),
+    "all with our pressure against dense": ("all-pressed", "dense"),
 }
 """Claim -> (with, without)."""
 
 
 def collect(place: Workplace) -> dict[str, Any]:
     """Everything the report is written from; JSON-ready."""
-    runs = {v.name: [m for s in SEEDS if (m := measured(place, v, s))] for v in (*MAIN, *CURVE)}
+    runs = {v.name: [m for s in SEEDS if (m := measured(place, v, s))] for v in VARIANTS}
     latency = place.folder / "latency.json"
     return {
         "settings": {
@@ -70,16 +72,19 @@ def collect(place: Workplace) -> dict[str, Any]:
             "rate": STAGE.rate,
             "lambda": LAMBDA,
             "start": START,
+            "tails": ALL.tails,
+            "crowding": CROWDING,
             "levels": list(LEVELS),
             "seeds": list(SEEDS),
         },
-        "variants": {v.name: _variant(place, v, runs[v.name]) for v in (*MAIN, *CURVE)},
+        "variants": {v.name: _variant(place, v, runs[v.name]) for v in VARIANTS},
         "comparisons": {
             claim: compared(runs[a], runs[b]) | {"with": a, "without": b} for claim, (a, b) in COMPARISONS.items()
         },
-        "thresholds": {v.name: _levels(place, v) for v in (*MAIN, *CURVE) if v.start is not None},
-        "floor": {form: _floor(form) for form in ("forward", "step")},
-        "latency": json.loads(latency.read_text()) if latency.exists() else {},
+        "thresholds": {v.name: _levels(place, v) for v in VARIANTS if v.start is not None},
+        "floor": {v.name: {form: _floor(v, form) for form in ("forward", "step")} for v in (NARROW, ALL)},
+        "latency": json.loads(latency.read_text()) if latency.exists() else {"times": {}, "machine": {}},
+        "encoders": json.loads(place.encoders.read_text()) if place.encoders.exists() else None,
     }
 
 
@@ -117,6 +122,8 @@ def _variant(place: Workplace, variant: Variant, runs: list[dict[str, Any]]) -> 
         "start": variant.start,
         "information": variant.information,
         "mask": variant.mask,
+        "reach": variant.reach,
+        "crowding": variant.crowding,
         "seeds": [run["seed"] for run in runs],
     }
     if not runs:
@@ -146,13 +153,13 @@ def _information_left(place: Workplace, variant: Variant, seed: int) -> float:
     return statistics.fmean(found) if found else 0.0
 
 
-def _floor(form: str) -> float:
-    """Share of the dense decoders' FLOPs that remains if feed-forward thresholds zero everything."""
-    config = DENSE.model().denoiser
-    layers = [f"{region}_decoder.layers.{i}" for region in REGIONS for i in range(config.decoder_layers)]
-    nothing = {f"{layer}.{site}_threshold": 0.0 for layer in layers for site in SITES}
-    count = decoder_count(config, nothing, form, thresholds=True)
-    return count.executed / count.nominal
+def _floor(variant: Variant, form: str) -> float:
+    """Share of the dense baseline's FLOPs that the variant executes where its thresholds zero everything."""
+    config, dense = variant.model(), DENSE.model()
+    denoiser = Denoiser(config.denoiser, config.sparsity, config.speech.width)
+    nothing = {name.removeprefix("decoder."): 0.0 for name in masks(denoiser)}
+    count = DecoderCount(config.denoiser, config.sparsity, nothing).total(form)
+    return count.executed / DecoderCount(dense.denoiser, dense.sparsity, {}).total(form).nominal
 
 
 def _flat(runs: list[dict[str, Any]], what: Callable[[dict[str, Any]], float]) -> list[float]:

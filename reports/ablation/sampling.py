@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from dmt.decoder import DecoupledDecoder
+from dmt.denoiser import Denoiser
 from dmt.diffusion import SmoothNoise
 from dmt.diffusion.samplers import ddim
 from dmt.face.styles import load_style
@@ -23,6 +23,9 @@ from .training import Workplace
 STEPS = 10
 PORTION = 8
 """Clips sampled at once."""
+
+FRAMES = 100
+"""Of each synthetic clip that is sampled, 4 s of its 8."""
 
 NOISES = 4
 """Starting noises for the one filmed speaker, whose measures are averaged over them."""
@@ -41,7 +44,8 @@ class Part:
 
     @property
     def frames(self) -> int:
-        return min(self.rows.shape[1] // ROWS_PER_FRAME, self.coefficients.shape[1])
+        whole = min(self.rows.shape[1] // ROWS_PER_FRAME, self.coefficients.shape[1])
+        return whole if self.closures is None else min(whole, FRAMES)
 
     @staticmethod
     def load(place: Workplace, name: str, condition: str) -> Part | None:
@@ -58,18 +62,23 @@ class Part:
 class KeptShares:
     """Collects the share of live elements: of thresholds from what they note, of ordinary layers by counting zeros.
 
-    Only the decoders' feed-forward layers are watched; names are those of the thresholds, by region.
+    Watched are all thresholds in the decoders and in what makes their memory, by name; without thresholds the
+    decoders' hidden layers, under the names that thresholds there would have.
     """
 
-    def __init__(self, decoder: DecoupledDecoder) -> None:
+    def __init__(self, denoiser: Denoiser) -> None:
         self.sums: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
         self.counts: dict[int, int] = defaultdict(int)
+        decoder = denoiser.decoder
         self._masks = masks(decoder)
         self._counted: dict[str, Tensor] = {}
         if not self._masks:
             for name, layer in decoder.named_modules():
                 if name.endswith("linear2"):
                     layer.register_forward_pre_hook(self._counter(name.replace("linear2", "hidden_threshold")))
+        else:
+            memory = {n: mask for n, mask in masks(denoiser).items() if n.startswith("memory_thresholds")}
+            self._masks |= memory
 
     def _counter(self, name: str):
         def count(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:

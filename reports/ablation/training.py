@@ -45,6 +45,11 @@ class Workplace:
     def held_out(self) -> Path:
         return self.folder / "heldout.safetensors"
 
+    @property
+    def encoders(self) -> Path:
+        """What is known of a checkpoint that the encoders were taken from."""
+        return self.folder / "encoders.json"
+
     def run(self, name: str, seed: int) -> Path:
         return self.folder / "runs" / f"{name}-seed{seed}"
 

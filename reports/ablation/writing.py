@@ -7,10 +7,12 @@ from typing import Any
 
 from dmt.atomic import atomic
 
+from .goal import goal
+from .pieces import ASKED, gap, number, table
 from .plots import common_seeds, draw, family, short
 from .results import COMPARISONS, MEASURES, kept_shares
-from .variants import CURVE, MAIN
-from .verdicts import good_as, interval, verdict
+from .variants import MAIN, TRIED, VARIANTS
+from .verdicts import verdict
 
 QUALITY = (
     "voices.mouth",
@@ -25,33 +27,18 @@ QUALITY = (
     "english.aperture",
 )
 PICTURES = ("frames.ssim", "frames.psnr", "frames.ssim_mouth", "frames.psnr_mouth")
-ASKED = ("voices.mouth", "voices.upper", "voices.velocity", "voices.aperture", "languages.aperture", "english.aperture")
-"""What a claim is judged by."""
+KEPT_SHOWN = ("dense", "all-dense", "thresholds", "thresholds-mi", "all-no-mi", "all", "all-pressed")
+"""Variants whose kept shares are printed."""
 
 
 def write_report(results: dict[str, Any], folder: Path) -> Path:
     """ablation.md and its plots in `folder`; returns the text's path."""
     draw(results, folder)
-    parts = (_opening, _in_short, _goal, _claims, _quality, _pictures, _cost, _kept, _curve, _limits)
+    parts = (_opening, _in_short, goal, _claims, _quality, _pictures, _cost, _kept, _curve, _tried, _limits)
     path = folder / "ablation.md"
     with atomic(path) as part:
         part.write_text("\n\n".join(write(results) for write in parts) + "\n")
     return path
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; the first column is text, the others numbers."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "|".join([" --- ", *[" ---: "] * (len(head) - 1)]) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-def number(data: dict[str, Any], place: str, digits: int = 3, scale: float = 1.0) -> str:
-    """mean ± sd of a measure, or a dash."""
-    if place not in data:
-        return "–"
-    found = data[place]
-    mean, sd = found["mean"] * scale, found["sd"] * scale
-    return f"{mean:.{digits}f} ± {sd:.{digits}f}" if len(found["all"]) > 1 else f"{mean:.{digits}f}"
 
 
 def _finished(results: dict[str, Any], variants) -> list[dict[str, Any]]:
@@ -64,72 +51,33 @@ def _opening(results: dict[str, Any]) -> str:
     planned = len(results["variants"]) * len(s["seeds"])
     return f"""# What the paper's parts do, each on its own
 
-Written by `python -m reports.ablation RUNS --english FOLDER` from [ablation.json](ablation.json).
-{runs} of {planned} planned runs are in it; the same command goes on where it stopped.
+Written by `python -m reports.ablation RUNS --english FOLDER{" --encoders FILE" if results["encoders"] else ""}` from
+[ablation.json](ablation.json). {runs} of {planned} planned runs are in it; the same command goes on where it stopped.
 
-**Set-up.** The demo preset's denoiser (width 96, one layer in each encoder and decoder) is trained from the same rows
-of finished speech encoders: {s["steps"]} steps of {s["clips"]} clips x {s["frames"]} frames at rate {s["rate"]}. In
-every variant of a seed the clips, frames, times and noise are the same. Equal steps, not equal parameters: parameter
-counts are given. The fusion is one trained module, shared by all variants that use it. Thresholds start at
-theta' = {s["start"]} and learn; L_MI has weight {s["lambda"]}. Nothing is chosen by looking at held-out data.
+**Set-up.** A small denoiser (width 96, one layer in each encoder and decoder) is trained from the same rows of finished
+speech encoders: {s["steps"]} steps of {s["clips"]} clips x {s["frames"]} frames at rate {s["rate"]}. In every variant
+of a seed the clips, frames, times and noise are the same. Equal steps, not equal parameters: their numbers are given.
+{_encoders(results)}
+Thresholds sit before every product of the decoders, and start at theta' = {s["start"]} ({s["tails"]} in the tails,
+around whose masks no residual passes) and learn; L_MI has weight {s["lambda"]}.
 Seeds: {", ".join(map(str, s["seeds"]))}; values are mean ± standard deviation over seeds.
+Levels and weights were settled beforehand in trial runs of the first seed, by their training losses and kept shares;
+of two of these runs the held-out measures were seen as well.
 
-**Measured on** 48 clips of 8 s in voices and sentences never trained on (languages known), 24 clips in six languages
-that neither encoders nor denoiser met (in held-out voices), and 16 s of one filmed English speaker (aperture only, zero
-lag, four starting noises; validation only). Errors are mean absolute differences in units of each coefficient's spread.
-Motion is sampled in 10 DDIM steps."""
-
-
-def _goal(results: dict[str, Any]) -> str:
-    data = results["variants"]
-    if not (data["all"]["seeds"] and data["dense"]["seeds"]):
-        return "## The goal\n\nNot measured yet."
-    gaps = results["comparisons"]["all against dense"]
-    rows = []
-    for place in ASKED:
-        if place in gaps:
-            gap = gaps[place]
-            rows.append([MEASURES[place], number(data["dense"], place), number(data["all"], place), _gap(gap), ""])
-            rows[-1][-1] = f"{'holds' if good_as(place, gap) else 'misses'} ({verdict(place, gap)})"
-    for form in ("forward", "step"):
-        share = _share(results, "all", f"flops.{form}.executed", "dense", f"flops.{form}.nominal")
-        rows.append(
-            [
-                f"executed decoder FLOPs, {'plain' if form == 'forward' else 'step'} form",
-                "100 %",
-                f"{share:.0%}",
-                "",
-                _met(share),
-            ]
-        )
-    mixed = _share(results, "all", "flops.step.executed", "dense", "flops.forward.nominal")
-    rows.append(["step form of all / plain form of dense", "100 %", f"{mixed:.1%}", "", _met(mixed)])
-    own = _share(results, "all", "flops.forward.executed", "all", "flops.forward.nominal")
-    own_step = _share(results, "all", "flops.step.executed", "all", "flops.step.nominal")
-    floor = results["floor"]
-    return f"""## The goal: as good as dense with half of its decoder FLOPs
-
-{table(["", "dense", "all", "difference (95 %)", "goal"], rows)}
-
-Thresholds alone take the full model from 100 % to {own:.0%} of its own decoder products in the plain form and to
-{own_step:.0%} in the step form. They sit at the feed-forward layers; attention and the tails stay dense: with *all*
-feed-forward elements zeroed the dense baseline would still execute {floor["forward"]:.0%} of its FLOPs in the plain
-form and {floor["step"]:.0%} in the step form. The full model has more to do, as the lower face's dynamic layer costs
-as many products as it has shared matrices. The saving of the last row is algebra (what steps share is done once, and
-the last layer sees the middle token alone), not sparsity: it is exact and would serve the dense model too."""
+**Measured on** the first 4 s of 48 clips in voices and sentences never trained on (languages known) and of 24 clips in
+six languages that neither encoders nor denoiser met (in held-out voices), and 16 s of one filmed English speaker
+(aperture only, zero lag, four starting noises; validation only). Errors are mean absolute differences in units of each
+coefficient's spread. Motion is sampled in 10 DDIM steps."""
 
 
-def _met(share: float) -> str:
-    return "holds" if share <= 0.5 else "misses"
-
-
-def _share(results: dict[str, Any], name: str, place: str, base: str, base_place: str) -> float:
-    return results["variants"][name][place]["mean"] / results["variants"][base][base_place]["mean"]
-
-
-def _gap(gap: dict[str, Any], digits: int = 3) -> str:
-    half = interval(gap)
-    return f"{gap['mean']:+.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")
+def _encoders(results: dict[str, Any]) -> str:
+    found = results["encoders"]
+    if found is None:
+        return "The fusion is one trained module, shared by all variants that use it."
+    return (
+        f"Encoders and the fusion, which is shared by all variants that use it, are those of a finished model "
+        f"(sha256 {found['sha256'][:16]}…),\ntrained on {found['minutes']:.0f} minutes of the same corpus."
+    )
 
 
 def _claims(results: dict[str, Any]) -> str:
@@ -139,7 +87,7 @@ def _claims(results: dict[str, Any]) -> str:
         gaps = results["comparisons"][claim]
         if not gaps["seeds"]:
             continue
-        cells = [f"{_gap(gaps[p])}<br>{verdict(p, gaps[p])}" if p in gaps else "–" for p in ASKED]
+        cells = [f"{gap(gaps[p])}<br>{verdict(p, gaps[p])}" if p in gaps else "–" for p in ASKED]
         rows.append([f"{claim}<br>`{pair[0]}` − `{pair[1]}`", str(len(gaps["seeds"])), *cells])
     return f"""## Claim by claim
 
@@ -204,7 +152,7 @@ def _cost(results: dict[str, Any]) -> str:
     rows = []
     for name, v in results["variants"].items():
         if v["seeds"]:
-            times = results["latency"].get(name)
+            times = results["latency"]["times"].get(name)
             cells = [f"{v[p]['mean'] / 1e6:.3f}" for p in places]
             timed = [f"{times[k]:.1f}" for k in ("decoders", "sample")] if times else ["–", "–"]
             rows.append([v["title"], f"{v['parameters']:,}", f"{v['decoder_parameters']:,}", *cells, *timed])
@@ -213,18 +161,33 @@ def _cost(results: dict[str, Any]) -> str:
 
 10^6 floating-point operations of both decoders for one frame and one diffusion step. *Plain form*: all 11 tokens, every
 step, as DreamTalk runs it. *Step form*: what sampling here runs. *Executed* leaves out what the masked products skip;
-*live* also what is zero but still multiplied (inputs of dynamic layers; the dense network's own zeros after the ReLU).
-Times: one CPU thread, 64 frames: both decoders once in their plain form; all motion in 10 steps.
+*live* also what is zero but still multiplied (inputs of dynamic layers that are not formed; the dense network's own
+zeros after the ReLU). Times: processor time of one CPU thread, 64 frames: both decoders once in their plain form; all
+motion in 10 steps. {_machine(results)}
 
 {table(head, rows)}"""
 
 
+def _machine(results: dict[str, Any]) -> str:
+    machine = results["latency"]["machine"]
+    if not machine:
+        return "Times have not been measured yet."
+    return (
+        f"Machine: {machine['processor']}, {machine['capability']}, torch {machine['torch']}, load "
+        f"{machine['load']:.1f} at the end of timing. Not yet run on a GPU."
+    )
+
+
 def _kept(results: dict[str, Any]) -> str:
-    rows = []
-    for v in _finished(results, (*MAIN, *CURVE)):
-        shares = {short(site): share for site, share in kept_shares(v["kept"]).items()}
-        cells = [f"{shares[s]:.1%}" if s in shares else "–" for s in _sites(results)]
-        rows.append([v["title"], *cells])
+    shown = [v for v in VARIANTS if results["variants"][v.name]["seeds"] and v.name in KEPT_SHOWN]
+    shares = [
+        {short(site): share for site, share in kept_shares(results["variants"][v.name]["kept"]).items()} for v in shown
+    ]
+    rows = [
+        [site, *[f"{of[site]:.1%}" if site in of else "–" for of in shares]]
+        for site in dict.fromkeys(site for of in shares for site in of)
+    ]
+    rows.append(["mean", *[number(results["variants"][v.name], "kept_mean", 1, 100) + " %" for v in shown]])
     learned = [
         f"{name}: {min(t):.2f}–{max(t):.2f}"
         for name, sites in results["thresholds"].items()
@@ -232,10 +195,11 @@ def _kept(results: dict[str, Any]) -> str:
     ]
     return f"""## What is kept
 
-Share of live elements at the decoders' sites, mean over diffusion steps; for variants without thresholds, what the
-ReLU leaves. By step: [ablation_kept.png](ablation_kept.png).
+Share of live elements at the decoders' sites and at the two that make their memory, mean over diffusion steps; for
+variants without thresholds, what the ReLU leaves. All variants are in the JSON. By step:
+[ablation_kept.png](ablation_kept.png).
 
-{table(["variant", *_sites(results)], rows)}
+{table(["site", *[v.name for v in shown]], rows)}
 
 ![kept share by diffusion time](ablation_kept.png)
 
@@ -245,21 +209,15 @@ Along the diffusion steps no site's share in a variant with thresholds changes b
 Learned theta' at the end (least to greatest over all sites): {"; ".join(learned)}.
 
 Eq. 5 bounds what thresholds can do: theta' < 1, so a threshold never exceeds the mean |x|. Normally distributed inputs
-(after a layer norm) would keep at least 42 % whatever theta learns; hidden values start with the ReLU's zeros."""
+(after a layer norm) would keep at least 42 % whatever theta learns; what keeps less has been shaped by training: by
+L_MI, which is smallest where few large elements carry the variance, and by our pressure, which asks for just that."""
 
 
 def _drift(results: dict[str, Any]) -> float:
     """The greatest difference of a site's kept share between two diffusion steps."""
-    dynamic = [v for v in _finished(results, MAIN) if v["start"] is not None]
+    dynamic = [v for v in _finished(results, MAIN) if v["start"] is not None and v["kept"]]
     ranges = [max(rows.values()) - min(rows.values()) for v in dynamic for rows in v["kept"].values()]
     return max(ranges, default=0.0)
-
-
-def _sites(results: dict[str, Any]) -> list[str]:
-    names: dict[str, None] = {}
-    for v in results["variants"].values():
-        names |= {short(site): None for site in v.get("kept", {})}
-    return sorted(names)
 
 
 def _curve(results: dict[str, Any]) -> str:
@@ -286,6 +244,28 @@ mean over all sites, whether or not it was part of the loss.
 ![sparsity against quality](ablation_curve.png)"""
 
 
+def _tried(results: dict[str, Any]) -> str:
+    names = ["all", *[v.name for v in TRIED], "all-pressed"]
+    places = ("voices.mouth", "voices.upper", "voices.aperture", "english.aperture")
+    rows = []
+    for v in [results["variants"][name] for name in names if results["variants"][name]["seeds"]]:
+        cells = [f"{v[f'flops.{f}.executed']['mean'] / _dense(results, f):.1%}" for f in ("forward", "step")]
+        rows.append([v["title"], str(len(v["seeds"])), *cells, *[number(v, place) for place in places]])
+    if len(rows) < 2:
+        return "## What else was tried\n\nNot measured yet."
+    head = ["variant", "seeds", "executed / dense, plain", "executed / dense, step", *[MEASURES[p] for p in places]]
+    return f"""## What else was tried
+
+Other places and levels for the thresholds of the full model, and pressure on it. Executed FLOPs of its decoders as a
+share of the dense baseline's, each form by itself; each row over its own seeds.
+
+{table(head, rows)}"""
+
+
+def _dense(results: dict[str, Any], form: str) -> float:
+    return results["variants"]["dense"][f"flops.{form}.nominal"]["mean"]
+
+
 def _limits(results: dict[str, Any]) -> str:
     return """## What this does not show
 
@@ -293,4 +273,4 @@ def _limits(results: dict[str, Any]) -> str:
   and the paper's sizes, data and training were not at hand.
 - The acoustic encoder was trained for fewer steps than the prosodic one (it costs more), so fusion is also measured
   against the prosodic rows alone, which is the fairer question.
-- Times are of one CPU thread and of a small network, where a product of 96 x 256 is hardly worth skipping zeros in."""
+- FLOPs are not time: at these sizes a product of 96 x 96 is hardly worth skipping zeros in; the times are above."""
