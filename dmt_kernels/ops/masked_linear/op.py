@@ -14,6 +14,7 @@ from ..sparse_linear.operators import check as check_product
 from ..sparse_linear.operators import operators
 from ..sparse_linear.reference import rows
 from ..sparse_linear.tuning import AUTO
+from ..threshold_ema.eager import gradients, step, tracing
 from ..threshold_ema.op import check as check_threshold
 from ..threshold_ema.op import threshold_ema
 from ..threshold_groups.op import sums_of
@@ -55,6 +56,10 @@ def masked_linear(
     check_product(x, None, weight, bias)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
+    if structure == "element" and group is None and not tracing():
+        call = _eager if not torch.is_grad_enabled() else _EagerMaskedLinear.apply
+        y, bits, live, divergence = call(x, theta, state, weight, bias, alpha, update, information, route_of(impl))
+        return y, Masked(None, bits, live, divergence if information else None)
     if torch._C._are_functorch_transforms_active():
         masked = threshold_ema(
             x, theta, state, alpha=alpha, update=update, information=information, structure=structure, group=group
@@ -76,17 +81,55 @@ def masked_linear(
     return y, Masked(None, bits, live, divergence if information else None)
 
 
+def _few(x: Tensor, route: int) -> bool:
+    return route == AUTO and x.device.type == "cpu" and x.shape[:-1].numel() < FEW_ROWS
+
+
+def _product(values, x, bits, weight, bias, structure, route):
+    """y from the masked values where they were stored, else from x and the mask."""
+    if values is not None:
+        return F.linear(values, weight, bias)
+    return operators(structure).forward(x, bits, weight, bias, structure, route)
+
+
+def _eager(x, theta, state, weight, bias, alpha, update, information, route):
+    """Without gradients; moves the state where it lies."""
+    few = _few(x, route)
+    values, bits, live, divergence, *_ = step(x, theta, state, alpha, update, information, few, False)
+    return _product(values if few else None, x, bits, weight, bias, ELEMENT, route), bits, live, divergence
+
+
+class _EagerMaskedLinear(torch.autograd.Function):
+    """The same as eager code runs it: no second call for the copy into the state (see threshold_ema/eager.py)."""
+
+    @staticmethod
+    def forward(ctx, x, theta, state, weight, bias, alpha, update, information, route):
+        few = _few(x, route)
+        values, bits, live, divergence, *kept = step(x, theta, state, alpha, update, information, few, True)
+        y = _product(values if few else None, x, bits, weight, bias, ELEMENT, route)
+        ctx.how = ELEMENT, route
+        ctx.mark_non_differentiable(bits, live)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, theta, weight, bits, *kept)
+        return y, bits, live, divergence
+
+    @staticmethod
+    def backward(ctx, grad, _bits, _live, grad_information):
+        needed = [ctx.needs_input_grad[i] for i in (0, 1, 3, 4)]
+        grad_x, grad_theta, grad_weight, grad_bias = _backward(ctx, grad, grad_information, needed)
+        return grad_x, grad_theta, None, grad_weight, grad_bias, *[None] * 4
+
+
 class _MaskedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, theta, state, sums, totals, weight, bias, alpha, update, information, structure, route):
-        ops, product = torch.ops.dmt_kernels, operators(structure)
-        few = route == AUTO and x.device.type == "cpu" and x.shape[:-1].numel() < FEW_ROWS
+        ops, few = torch.ops.dmt_kernels, _few(x, route)
         how = alpha, update, information, few
         if structure == ELEMENT:
             values, bits, live, divergence, *kept = ops.threshold_ema(x, theta, state, sums, *how)
         else:
             values, bits, live, divergence, *kept = ops.threshold_groups(x, theta, state, sums, totals, *how, structure)
-        y = F.linear(values, weight, bias) if few else product.forward(x, bits, weight, bias, structure, route)
+        y = _product(values if few else None, x, bits, weight, bias, structure, route)
         ctx.how = structure, route
         ctx.mark_non_differentiable(bits, live, *kept)
         ctx.set_materialize_grads(False)
@@ -95,28 +138,34 @@ class _MaskedLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad, _bits, _live, grad_information, *_kept):
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError(
-                "masked_linear is differentiable once: call backward without create_graph, or use sparse_linear"
-            )
-        x, theta, weight, bits, *kept = ctx.saved_tensors  # kept: state, statistics, and the means of groups
-        need_x, need_theta, _, _, _, need_weight, need_bias, *_ = ctx.needs_input_grad
-        product = operators(ctx.how[0])
-        grad_values = grad_x = grad_theta = grad_weight = grad_bias = None
-        if grad is not None:
-            if need_x or need_theta:
-                grad_values = product.grad_input(grad, bits, weight, *ctx.how)
-            if need_weight:
-                grad_weight = product.grad_weight(grad, x, bits, *ctx.how)
-            if need_bias:
-                grad_bias = rows(grad).sum(0)
-        if (need_x or need_theta) and (grad_values is not None or grad_information is not None):
-            grad_x, grad_theta = _through_threshold(grad_values, grad_information, x, theta, kept, ctx.how[0])
+        needed = [ctx.needs_input_grad[i] for i in (0, 1, 5, 6)]
+        grad_x, grad_theta, grad_weight, grad_bias = _backward(ctx, grad, grad_information, needed)
         return grad_x, grad_theta, None, None, None, grad_weight, grad_bias, *[None] * 5
 
 
+def _backward(ctx, grad, grad_information, needed):
+    """Gradients to x, theta, weight and bias, where `needed`."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError(
+            "masked_linear is differentiable once: call backward without create_graph, or use sparse_linear"
+        )
+    x, theta, weight, bits, *kept = ctx.saved_tensors  # kept: state, statistics, and the means of groups
+    need_x, need_theta, need_weight, need_bias = needed
+    product = operators(ctx.how[0])
+    grad_values = grad_x = grad_theta = grad_weight = grad_bias = None
+    if grad is not None:
+        if need_x or need_theta:
+            grad_values = product.grad_input(grad, bits, weight, *ctx.how)
+        if need_weight:
+            grad_weight = product.grad_weight(grad, x, bits, *ctx.how)
+        if need_bias:
+            grad_bias = rows(grad).sum(0)
+    if (need_x or need_theta) and (grad_values is not None or grad_information is not None):
+        grad_x, grad_theta = _through_threshold(grad_values, grad_information, x, theta, kept, ctx.how[0])
+    return grad_x, grad_theta, grad_weight, grad_bias
+
+
 def _through_threshold(grad, grad_information, x, theta, kept, structure):
-    ops = torch.ops.dmt_kernels
     if structure == ELEMENT:
-        return ops.threshold_ema_backward(grad, grad_information, x, theta, *kept)
-    return ops.threshold_groups_backward(grad, grad_information, x, theta, *kept, structure)
+        return gradients(grad, grad_information, x, theta, *kept)
+    return torch.ops.dmt_kernels.threshold_groups_backward(grad, grad_information, x, theta, *kept, structure)
