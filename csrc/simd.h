@@ -103,17 +103,13 @@ struct Lanes {
     uint32_t bits() const { return m; }
     Mask operator&(Mask o) const { return {m & o.m}; }
   };
-  struct Sum {  // of many vectors, in double
-    double v[kLanes] = {};
-    template <typename T>
-    void add_abs(const T* from) {
-      for (int i = 0; i < kLanes; ++i) v[i] += std::fabs(static_cast<double>(widen(from[i])));
+  // Of many vectors: lanes eight apart are added, and the eight that are left go on in double.
+  struct Sum {
+    double v[8] = {};
+    void add(const Lanes& x) {
+      for (int i = 0; i < 8; ++i) v[i] += static_cast<double>(x.v[i] + x.v[i + 8]);
     }
-    double total() const {
-      double t = 0;
-      for (int i = 0; i < kLanes; ++i) t += v[i];
-      return t;
-    }
+    double total() const { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
   };
 
   static Lanes all(A a) {
@@ -180,18 +176,12 @@ struct Float16x {
     Mask operator&(Mask o) const { return {static_cast<__mmask16>(m & o.m)}; }
   };
   struct Sum {
-    __m512d low = _mm512_setzero_pd(), high = _mm512_setzero_pd();
-    void add_abs(const float* from) {
-      low = _mm512_add_pd(low, _mm512_abs_pd(_mm512_cvtps_pd(_mm256_loadu_ps(from))));
-      high = _mm512_add_pd(high, _mm512_abs_pd(_mm512_cvtps_pd(_mm256_loadu_ps(from + 8))));
+    __m512d v = _mm512_setzero_pd();
+    void add(Float16x x) {
+      const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1));
+      v = _mm512_add_pd(v, _mm512_cvtps_pd(half));
     }
-    template <typename T>
-    void add_abs(const T* from) {
-      const Float16x x = load(from).abs();
-      low = _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(x.v)));
-      high = _mm512_add_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(x.v, 1)));
-    }
-    double total() const { return _mm512_reduce_add_pd(_mm512_add_pd(low, high)); }
+    double total() const { return _mm512_reduce_add_pd(v); }
   };
 
   static Float16x all(float a) { return {_mm512_set1_ps(a)}; }
@@ -251,19 +241,16 @@ struct Float16x {
     Mask operator&(Mask o) const { return {_mm256_and_ps(a, o.a), _mm256_and_ps(b, o.b)}; }
   };
   struct Sum {
-    __m256d v[4] = {_mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd()};
-    template <typename T>
-    void add_abs(const T* from) {
-      const Float16x x = load(from).abs();
-      v[0] = _mm256_add_pd(v[0], _mm256_cvtps_pd(_mm256_castps256_ps128(x.a)));
-      v[1] = _mm256_add_pd(v[1], _mm256_cvtps_pd(_mm256_extractf128_ps(x.a, 1)));
-      v[2] = _mm256_add_pd(v[2], _mm256_cvtps_pd(_mm256_castps256_ps128(x.b)));
-      v[3] = _mm256_add_pd(v[3], _mm256_cvtps_pd(_mm256_extractf128_ps(x.b, 1)));
+    __m256d low = _mm256_setzero_pd(), high = _mm256_setzero_pd();
+    void add(const Float16x& x) {
+      const __m256 half = _mm256_add_ps(x.a, x.b);
+      low = _mm256_add_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(half)));
+      high = _mm256_add_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(half, 1)));
     }
     double total() const {
       double lanes[4];
-      _mm256_storeu_pd(lanes, _mm256_add_pd(_mm256_add_pd(v[0], v[1]), _mm256_add_pd(v[2], v[3])));
-      return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+      _mm256_storeu_pd(lanes, _mm256_add_pd(low, high));
+      return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
     }
   };
 

@@ -18,16 +18,34 @@ struct MaskJob {
   int64_t row_stride;      // of x, in elements
   int64_t width;
   int64_t words;
-  bool uniform;  // all thresholds are the same
-  bool stream;   // the values go past the caches: they are too many to be found there later
+  bool stream;  // the values go past the caches: they are too many to be found there later
 };
 
-// Adds the sums that `moments` wants to `sums`, double [5][64 * words], if that is not null; `partial` is room for as
-// many again. Returns the live count.
-using MaskRows = int64_t (*)(const MaskJob& job, int64_t begin, int64_t end, double* sums, void* partial);
+// Returns the live count.
+using MaskRows = int64_t (*)(const MaskJob& job, int64_t begin, int64_t end);
 
-// The largest sum of |x| that is finite is trusted; a sum that is not finite is repeated over finite elements only.
-using AbsSums = void (*)(const void* x, int64_t count, double* sum_and_count);
+// The same, and adds the sums that `moments` wants to `sums`, double [5][64 * words]; `partial` is room for as many.
+using MaskAndSum = int64_t (*)(const MaskJob& job, int64_t begin, int64_t end, double* sums, void* partial);
+
+// The mask before the threshold is known: it lies somewhere from job.thresholds to `above`. Words in which some |x|
+// lies between the two are listed, by their number from the first of row `begin` on, for `mend` to make again.
+struct Guess {
+  const void* above;  // A [64 * words]
+  uint32_t* listed;   // out: room for every word
+  int64_t count;      // out: of those listed
+  double sum;         // out: of |x|, as AbsSums has it; not finite if some x is not
+};
+using GuessRows = int64_t (*)(const MaskJob& job, int64_t begin, int64_t end, Guess* guess);
+// Makes the words listed again, with the thresholds that job has now. Returns by how much the live count grows.
+using Mend = int64_t (*)(const MaskJob& job, int64_t begin, const uint32_t* listed, int64_t count);
+
+// Rows [begin, end) of x: the sum of |x| over finite elements, by the rule of reference.abs_sums, and their number.
+struct SumJob {
+  const void* x;
+  int64_t row_stride;
+  int64_t width;
+};
+using AbsSums = void (*)(const SumJob& job, int64_t begin, int64_t end, double* sum_and_count);
 
 // From the sums of all rows, double [5][64 * words]: statistics A [4][width] and the return value, eq. 10.
 struct DivergenceJob {
@@ -51,14 +69,19 @@ struct BackwardJob {
   int64_t row_stride;
   int64_t width;
   int64_t words;
+  bool stream;  // as in MaskJob, of grad_x
 };
 
-// Adds, per column, the sum over rows of G x (1 - v^2)^2 within the window to `pulled`, double [64 * words].
-using BackwardRows = void (*)(const BackwardJob& job, int64_t begin, int64_t end, double* pulled);
+// Adds, per column, the sum over rows of G x (1 - v^2)^2 within the window to `pulled`, double [64 * words];
+// `partial` is room for as many.
+using BackwardRows = void (*)(const BackwardJob& job, int64_t begin, int64_t end, double* pulled, void* partial);
 
 struct Loops {
   AbsSums abs_sums;
   MaskRows mask_rows;
+  MaskAndSum mask_and_sum;
+  GuessRows guess_rows;
+  Mend mend;
   FinishDivergence finish_divergence;
   BackwardRows backward_rows;
 };

@@ -3,24 +3,12 @@
 // blocks by whichever block finishes last, so results do not depend on scheduling.
 #pragma once
 
-#include "../cuda_common.h"
 #include "arithmetic.h"
+#include "sum_kernel.cuh"
 
 namespace dmt {
 
-constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / 32;
 constexpr int kReduceBlocks = 512;
-constexpr int kColumns = 64;
-
-template <typename T>
-struct Arithmetic {
-  using A = float;
-};
-template <>
-struct Arithmetic<double> {
-  using A = double;
-};
 
 struct Theta {
   const void* data;
@@ -31,24 +19,6 @@ struct Theta {
     return wide ? static_cast<const double*>(data)[i] : static_cast<double>(static_cast<const float*>(data)[i]);
   }
 };
-
-// Sum over the block of two numbers, for every thread. All threads of the block take part.
-__device__ inline double2 block_sum(double2 v) {
-  __shared__ double2 of_warp[kWarps];
-  for (int step = 16; step > 0; step /= 2) {
-    v.x += __shfl_down_sync(~0u, v.x, step);
-    v.y += __shfl_down_sync(~0u, v.y, step);
-  }
-  __syncthreads();  // the shared array may still be read from the call before
-  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = v;
-  __syncthreads();
-  double2 total{0, 0};
-  for (int w = 0; w < kWarps; ++w) {
-    total.x += of_warp[w].x;
-    total.y += of_warp[w].y;
-  }
-  return total;
-}
 
 // True in every thread of the block that is the last of `blocks` to come here; it sees what the others wrote.
 __device__ inline bool last_to_arrive(unsigned* ticket, unsigned blocks) {
@@ -66,49 +36,6 @@ struct Counters {
   unsigned long long* live;
   unsigned* tickets;  // one per strip, and one for the strips that are done
 };
-
-// Sum of |x| over finite elements, and their number, of one block's share of x.
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    sum_kernel(const T* __restrict__ x, int64_t rows, int64_t width, int64_t stride, double2* __restrict__ partial,
-               unsigned* __restrict__ to_zero, int zeros) {
-  constexpr int kPack = 16 / sizeof(T);
-  if (blockIdx.x == 0) {
-    for (int i = threadIdx.x; i < zeros; i += kThreads) to_zero[i] = 0;
-  }
-  const int64_t count = rows * width;
-  const bool packed = stride == width && reinterpret_cast<uintptr_t>(x) % 16 == 0;
-  double2 sum{0, 0};
-  const auto take = [&](T value) {
-    const double size = fabs(static_cast<double>(widen(value)));
-    const bool finite = size - size == 0.0;
-    sum.x += finite ? size : 0.0;
-    sum.y += finite ? 1.0 : 0.0;
-  };
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * kThreads;
-  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  const int64_t packs = packed ? count / kPack : 0;
-  for (int64_t i = thread; i < packs; i += threads) {
-    const int4 raw = reinterpret_cast<const int4*>(x)[i];
-    T values[kPack];
-    memcpy(values, &raw, 16);
-#pragma unroll
-    for (int j = 0; j < kPack; ++j) take(values[j]);
-  }
-  for (int64_t i = packs * kPack + thread; i < count; i += threads) take(x[i / width * stride + i % width]);
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
-}
-
-// The sums of all blocks of sum_kernel; every thread has them.
-__device__ inline double2 total_of(const double2* partial, int blocks) {
-  double2 sum{0, 0};
-  for (int i = threadIdx.x; i < blocks; i += kThreads) {
-    sum.x += partial[i].x;
-    sum.y += partial[i].y;
-  }
-  return block_sum(sum);
-}
 
 __global__ void __launch_bounds__(kThreads) finish_sums_kernel(const double2* partial, int blocks, double* out) {
   const double2 total = total_of(partial, blocks);

@@ -14,10 +14,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...masked import MU
-from ..mask_bits.reference import pack_mask
+from ..mask_bits.reference import WORD, pack_mask, words
 
 EPSILON = 1e-6
 """Added to both variances of eq. 10, so that a feature without live elements stays finite (unit of x squared)."""
@@ -41,10 +42,19 @@ def work_dtype(x: Tensor) -> torch.dtype:
 
 
 def abs_sums(x: Tensor) -> Tensor:
-    """float64 [2]: the sum of |x| over the finite elements of x, and how many there are."""
+    """float64 [2]: the sum of |x| over the finite elements of x, and how many there are.
+
+    The rule that every implementation follows, so that all find the same mu: the columns of one word of the mask, 64 of
+    a row (the last padded with 0), are folded in the arithmetic of x, in halves, down to 8; these are added in float64.
+    A folded sum that overflows makes the sum infinite.
+    """
     finite = torch.isfinite(x)
-    total = torch.where(finite, x.double().abs(), 0.0).sum()
-    return torch.stack([total, finite.sum().double()])
+    sizes = torch.where(finite, x.to(work_dtype(x)).abs(), 0)
+    count = words(x.shape[-1])
+    folded = F.pad(sizes, (0, count * WORD - x.shape[-1])).unflatten(-1, (count, WORD))
+    for half in (32, 16, 8):
+        folded = folded[..., :half] + folded[..., half:]
+    return torch.stack([folded.double().sum(), finite.sum().double()])
 
 
 def next_state(state: Tensor, sums: Tensor, alpha: float) -> Tensor:

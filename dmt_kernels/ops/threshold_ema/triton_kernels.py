@@ -17,28 +17,36 @@ from .reference import EPSILON, work_dtype
 
 COLUMNS = tl.constexpr(64)
 TILE = 16  # rows at a time
-SUM_BLOCK = 1024
+SUM_BLOCK = 16  # words at a time
 MAX_SUM_PROGRAMS = tl.constexpr(512)
 _EPSILON = tl.constexpr(EPSILON)
 
 
 @triton.jit
-def sum_kernel(x, partial, to_zero, count, zeros, ZEROS: tl.constexpr, BLOCK: tl.constexpr):
-    """partial [programs, 2]: sum of |x| over finite elements, and their number, of this program's share."""
+def sum_kernel(
+    x, partial, to_zero, count, across, width, zeros, ZEROS: tl.constexpr, BLOCK: tl.constexpr, WORK: tl.constexpr
+):
+    """partial [programs, 2]: sum of |x| over finite elements, and their number, of this program's share of the `count`
+    words of the mask, `across` to a row. The rule is that of reference.abs_sums; a sum of two has but one order."""
     program = tl.program_id(0)
     if program == 0:
         lanes = tl.arange(0, ZEROS)
         tl.store(to_zero + lanes, tl.zeros((ZEROS,), tl.int32), mask=lanes < zeros)
-    total = tl.zeros((BLOCK,), tl.float64)
-    finite_count = tl.zeros((BLOCK,), tl.float64)
+    total = tl.zeros((BLOCK, 8), tl.float64)
+    finite_count = tl.zeros((BLOCK, COLUMNS), tl.int32)
     for start in range(program * BLOCK, count, tl.num_programs(0) * BLOCK):
-        at = tl.arange(0, BLOCK).to(tl.int64) + start
-        size = tl.abs(tl.load(x + at, mask=at < count, other=float("nan")).to(tl.float64))
+        word = tl.arange(0, BLOCK).to(tl.int64) + start
+        row, column = word // across, (word % across)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+        there = (word < count)[:, None] & (column < width)
+        size = tl.abs(tl.load(x + row[:, None] * width + column, mask=there, other=float("nan")).to(WORK))
         finite = size < float("inf")
-        total += tl.where(finite, size, 0.0)
-        finite_count += finite.to(tl.float64)
-    tl.store(partial + 2 * program, tl.sum(total))
-    tl.store(partial + 2 * program + 1, tl.sum(finite_count))
+        finite_count += finite.to(tl.int32)
+        folded = tl.where(finite, size, 0.0)
+        folded = tl.sum(tl.reshape(folded, (BLOCK, 2, 32)), 1)
+        folded = tl.sum(tl.reshape(folded, (BLOCK, 2, 16)), 1)
+        total += tl.sum(tl.reshape(folded, (BLOCK, 2, 8)), 1).to(tl.float64)
+    tl.store(partial + 2 * program, tl.sum(tl.sum(total, 1)))
+    tl.store(partial + 2 * program + 1, tl.sum(tl.sum(finite_count.to(tl.int64), 1)).to(tl.float64))
 
 
 @triton.jit
@@ -289,9 +297,14 @@ def _triton_dtype(x: Tensor) -> tl.dtype:
 
 def _sum(x: Tensor, partial: Tensor, to_zero: Tensor) -> int:
     """Launch the sums of a contiguous x; returns the number of programs."""
-    programs = min(max(x.numel() // (4 * SUM_BLOCK), 1), MAX_SUM_PROGRAMS.value)
+    width, across = x.shape[-1], words(x.shape[-1])
+    count = x.numel() // max(width, 1) * across
+    programs = min(max(count // (4 * SUM_BLOCK), 1), MAX_SUM_PROGRAMS.value)
     zeros = triton.next_power_of_2(to_zero.numel())
-    sum_kernel[(programs,)](x, partial, to_zero, x.numel(), to_zero.numel(), ZEROS=zeros, BLOCK=SUM_BLOCK)
+    sum_kernel[(programs,)](
+        x, partial, to_zero, count, across, width, to_zero.numel(),
+        ZEROS=zeros, BLOCK=SUM_BLOCK, WORK=_triton_dtype(x),
+    )  # fmt: skip
     return programs
 
 

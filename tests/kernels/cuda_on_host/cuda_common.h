@@ -22,13 +22,17 @@ struct Dim {
 struct alignas(16) int4 {
   int x, y, z, w;
 };
+struct double2 {
+  double x, y;
+};
 inline thread_local Dim threadIdx, blockIdx;
+inline Dim gridDim;
 
 struct Block {
   struct Warp {
     std::barrier<> barrier{32};
     std::atomic<unsigned> ballot{0};
-    float values[32] = {};
+    double values[32] = {};
   };
   explicit Block(int threads) : barrier(threads), warps(threads / 32) {
     for (auto& w : warps) w = std::make_unique<Warp>();
@@ -60,12 +64,23 @@ inline unsigned __ballot_sync(unsigned, bool value) {
   warp().barrier.arrive_and_wait();
   return result;
 }
-inline float __shfl_sync(unsigned, float value, int from) {
-  warp().values[threadIdx.x % 32] = value;
+// float and double; a lane beyond the warp gives back one's own value.
+template <class T>
+T __shfl_sync(unsigned, T value, unsigned from) {
+  const unsigned lane = threadIdx.x % 32;
+  warp().values[lane] = value;
   warp().barrier.arrive_and_wait();
-  const float result = warp().values[from];
+  const T result = static_cast<T>(warp().values[from < 32 ? from : lane]);
   warp().barrier.arrive_and_wait();
   return result;
+}
+template <class T>
+T __shfl_xor_sync(unsigned all, T value, int step) {
+  return __shfl_sync(all, value, (threadIdx.x % 32) ^ static_cast<unsigned>(step));
+}
+template <class T>
+T __shfl_down_sync(unsigned all, T value, int step) {
+  return __shfl_sync(all, value, threadIdx.x % 32 + static_cast<unsigned>(step));
 }
 inline int __ffs(unsigned v) { return __builtin_ffs(static_cast<int>(v)); }
 inline int __popc(unsigned v) { return __builtin_popcount(v); }
@@ -75,6 +90,7 @@ inline int atomicAdd(int* to, int value) { return std::atomic_ref<int>(*to).fetc
 template <class Kernel>
 void launch(Dim grid, int threads, const Kernel& kernel) {
   block = std::make_unique<Block>(threads);
+  gridDim = grid;
   std::vector<std::thread> pool;
   for (int t = 0; t < threads; ++t) {
     pool.emplace_back([=] {
@@ -92,9 +108,26 @@ void launch(Dim grid, int threads, const Kernel& kernel) {
 }
 
 namespace dmt {
+struct BFloat16 {  // its upper half of a float32
+  uint16_t bits;
+};
 inline float widen(float v) { return v; }
+inline double widen(double v) { return v; }
+inline float widen(BFloat16 v) {
+  const uint32_t wide = static_cast<uint32_t>(v.bits) << 16;
+  float result;
+  std::memcpy(&result, &wide, 4);
+  return result;
+}
 template <class T>
-T narrow(float v) {
+T narrow(double v) {
   return static_cast<T>(v);
+}
+template <>
+inline BFloat16 narrow(double v) {
+  const auto single = static_cast<float>(v);
+  uint32_t wide;
+  std::memcpy(&wide, &single, 4);
+  return {static_cast<uint16_t>(wide >> 16)};
 }
 }  // namespace dmt

@@ -1,0 +1,38 @@
+"""CUDA C++ kernels without a GPU: their own source, compiled for the host, with a thread for each of a block's."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent / "cuda_on_host"
+SOURCES = Path(__file__).parents[2] / "csrc"
+COMPILER = shutil.which("c++")
+
+
+def run_on_host(header: str, program: str, folder: Path) -> str:
+    """What `program`, which includes csrc/`header`, prints."""
+    if COMPILER is None or not (SOURCES / header).exists():
+        pytest.skip("needs a C++ compiler and the source tree")
+    (folder / header).parent.mkdir()
+    shutil.copy(SOURCES / header, folder / header)
+    shutil.copy(HERE / "cuda_common.h", folder)  # the header's ../cuda_common.h
+    command = [COMPILER, "-std=c++20", "-O1", f"-I{folder}", f"-I{HERE}", str(HERE / program), "-pthread"]
+    built = subprocess.run([*command, "-o", str(folder / "program")], capture_output=True, text=True, check=False)
+    if "atomic_ref" in built.stderr or "<barrier>" in built.stderr or "c++20" in built.stderr:
+        pytest.skip("the compiler has no C++20 library")
+    assert built.returncode == 0, built.stderr[-3000:]
+    done = subprocess.run([str(folder / "program")], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_float32_product(tmp_path):
+    """y, dX and dW: odd and unaligned shapes, structured masks, and blocks that gather what is live."""
+    assert run_on_host("sparse_linear/tile_product.cuh", "product.cpp", tmp_path).startswith("checked ")
+
+
+def test_sums_of_sizes(tmp_path):
+    """The rule of mean |x|: every type, odd widths, gaps, places that are not aligned, what is not finite."""
+    assert run_on_host("threshold_ema/sum_kernel.cuh", "sums.cpp", tmp_path).strip() == "checked 21"
