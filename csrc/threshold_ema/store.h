@@ -41,7 +41,7 @@ inline bool past_is_faster() {
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
     if (i >= 2) best[i % 2] = std::min(best[i % 2], spent.count());
   }
-  return best[1] < 0.9 * best[0];
+  return best[1] < best[0];
 }
 
 // Whether a result of so many bytes, as large as x, goes past the caches. From kSurely on it would not be found there.

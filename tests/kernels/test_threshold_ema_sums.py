@@ -78,7 +78,7 @@ def test_a_row_apart_from_the_next_is_summed_alike(isa):
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_more_exact_than_mu(isa, scale):
-    """mu is a float32: rounding it changes it by up to 2^-24. Three additions err by that much each, at the very worst."""
+    """Rounding mu to float32 changes it by up to 2^-24 of it. Three additions err by as much each, at the worst."""
     alike, unlike = random((900, 500)) * scale, torch.logspace(-6, 6, 9001) * scale
     for x, bound in ((alike, 2**-28), (unlike, 3 * 2**-24)):
         assert OPS.abs_sums(x)[0].item() == pytest.approx(x.double().abs().sum().item(), rel=bound)
@@ -147,10 +147,10 @@ def test_nothing_but_zeros(isa):
 
 
 def test_a_repeated_step_keeps_the_average(isa):
-    x, state = random(LARGE), torch.tensor([0.7, 3, 5, 5])
-    masked = threshold_ema(x, torch.tensor(0.0), state)
-    assert state.tolist() == torch.tensor([0.7, 3, 5, 5]).tolist()
-    assert torch.equal(unpack_mask(masked.bits, LARGE[1]), x.abs() > reference.threshold(torch.tensor(0.0), state, x.dtype))
+    x, theta, state = random(LARGE), torch.tensor(0.0), torch.tensor([0.7, 3, 5, 5])
+    masked = threshold_ema(x, theta, state)
+    assert torch.equal(state, torch.tensor([0.7, 3, 5, 5]))
+    assert torch.equal(unpack_mask(masked.bits, LARGE[1]), x.abs() > reference.threshold(theta, state, x.dtype))
 
 
 def test_threads_and_instruction_sets_agree():

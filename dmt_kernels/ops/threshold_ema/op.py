@@ -50,8 +50,9 @@ def threshold_ema(
     around the threshold (reference.py); none to or through mu. Differentiable once. Under `torch.func.vmap` freeze mu:
     each element of the batch has its own mask, live share and information, but there is one state.
 
-    Not a number and infinities never enter mu. A NaN is never live and comes out as 0; an infinity is live. Either
-    makes `information` NaN. If no element is finite, mu stays as it is.
+    Not a number and infinities never enter mu, nor does an x of which eight |x| together overflow float32. A NaN is
+    never live and comes out as 0; an infinity is live. Either makes `information` NaN. If no element is finite, mu
+    stays as it is.
 
     Raises TypeError for a dtype and ValueError for a shape, device or alpha that does not fit.
     """
