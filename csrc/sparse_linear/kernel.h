@@ -15,9 +15,6 @@ constexpr int kVectors = 8;  // of one block: with a factor and an operand they 
 template <class T>
 constexpr int64_t kBlock = kVectors * kLanes<T>;
 
-template <class S>
-using Sum = decltype(to_sum(S{}));
-
 // The bits of word `w` that belong to a column.
 inline uint64_t valid_bits(int64_t w, int64_t columns) {
   const int64_t rest = columns - w * 64;
@@ -32,8 +29,10 @@ void pack_straight(const void* source, int64_t stride, int64_t rows, int64_t col
   const S* from = static_cast<const S*>(source);
   T* to = static_cast<T*>(packed);
   for (int64_t r = 0; r < rows; ++r, from += stride, to += kBlock<T>) {
-    for (int64_t c = 0; c < columns; ++c) to[c] = to_sum(from[c]);
-    for (int64_t c = columns; c < kBlock<T>; ++c) to[c] = 0;
+    int64_t c = 0;
+    for (; c + kLanes<T> <= columns; c += kLanes<T>) store(to + c, load_sums(from + c));
+    for (; c < columns; ++c) to[c] = to_sum(from[c]);
+    for (; c < kBlock<T>; ++c) to[c] = 0;
   }
 }
 
@@ -50,14 +49,7 @@ void transpose(const From* source, int64_t stride, int64_t rows, int64_t columns
       Vector<T> v[n];
       const From* from = source + r * stride + c;
       if (tall == n && wide == n) {
-        for (int i = 0; i < n; ++i) {
-          if constexpr (std::is_same_v<From, T>) {
-            v[i] = load(from + i * stride);
-          } else {
-            for (int j = 0; j < n; ++j) square[i][j] = to_sum(from[i * stride + j]);
-            v[i] = load(square[i]);
-          }
-        }
+        for (int i = 0; i < n; ++i) v[i] = load_sums(from + i * stride);
       } else {
         for (int i = 0; i < n; ++i) {
           for (int j = 0; j < n; ++j) square[i][j] = i < tall && j < wide ? to_sum(from[i * stride + j]) : T{0};
@@ -66,9 +58,8 @@ void transpose(const From* source, int64_t stride, int64_t rows, int64_t columns
       }
       transpose_square<T>(v);
       To* to = target + c * target_stride + r;
-      if (std::is_same_v<To, T> && tall == n && wide == n) {
-        if constexpr (std::is_same_v<To, T>)
-          for (int i = 0; i < n; ++i) store(to + i * target_stride, v[i]);
+      if (tall == n && wide == n) {
+        for (int i = 0; i < n; ++i) store_sums(to + i * target_stride, v[i]);
       } else {
         for (int i = 0; i < n; ++i) store(square[i], v[i]);
         for (int64_t i = 0; i < wide; ++i)
@@ -212,7 +203,9 @@ void accumulate_block(const Accumulate& a) {
     for (int i = 0; i < NV; ++i) store(end + i * n, acc[i]);
     if (a.last && a.y && !direct) {
       S* y = static_cast<S*>(a.y) + r * a.y_stride;
-      for (int64_t i = 0; i < a.outputs; ++i) from_sum(sums[i], y[i]);
+      int64_t i = 0;
+      for (; i + n <= a.outputs; i += n) store_sums(y + i, load(sums + i));
+      for (; i < a.outputs; ++i) from_sum(sums[i], y[i]);
     }
   }
 }

@@ -7,6 +7,10 @@
 #include <type_traits>
 #include <utility>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 #define DMT_VECTOR_BYTES 64
 #elif defined(__AVX2__)
@@ -72,6 +76,39 @@ inline Vector<T> load(const T* p) {
 template <class T>
 inline void store(T* p, Vector<T> v) {
   *reinterpret_cast<typename VectorOf<T>::Loose*>(p) = v;
+}
+
+// As many operands as a vector has lanes, as sums, and back. The compiler makes vectors of these loops, but for
+// float16.
+template <class S>
+using Sum = decltype(to_sum(S{}));
+template <class S>
+inline Vector<Sum<S>> load_sums(const S* p) {
+  using T = Sum<S>;
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<S, Half>)
+    return (Vector<T>)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__AVX2__)
+  if constexpr (std::is_same_v<S, Half>)
+    return (Vector<T>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#endif
+  alignas(DMT_VECTOR_BYTES) T wide[kLanes<T>];
+  for (int i = 0; i < kLanes<T>; ++i) wide[i] = to_sum(p[i]);
+  return load(wide);
+}
+template <class S>
+inline void store_sums(S* p, Vector<Sum<S>> v) {
+  using T = Sum<S>;
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<S, Half>)
+    return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__AVX2__)
+  if constexpr (std::is_same_v<S, Half>)
+    return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+#endif
+  alignas(DMT_VECTOR_BYTES) T wide[kLanes<T>];
+  store(wide, v);
+  for (int i = 0; i < kLanes<T>; ++i) from_sum(wide[i], p[i]);
 }
 
 // v in every lane. Less zero, which changes nothing and folds away; plus zero would make +0 of -0, so it would stay.

@@ -54,7 +54,7 @@ inline void put_out(const V& v, T* to) {
   if (kStore == Store::past) {
     v.stream(to);
   } else if (kStore == Store::cached) {
-    __builtin_prefetch(reinterpret_cast<const char*>(to) + kAhead, 1);
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(to) + kAhead), 1);  // no object's end
     v.store(to);
   }
 }
