@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
+from .spoken import Phoneme, Spoken
 
 _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: speech is handed to the callback, in this thread
 _PHONEME_EVENTS, _IPA_EVENTS = 1, 2
@@ -42,23 +42,6 @@ class _Event(ctypes.Structure):
 
 
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
-
-
-@dataclass(frozen=True)
-class Phoneme:
-    """One phoneme: IPA symbol ("" for a pause) and its start in seconds from the first sample."""
-
-    symbol: str
-    start: float
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """What espeak said: wave [S] float32 in -1..1 at `rate` Hz, and its phonemes in order of time."""
-
-    wave: np.ndarray
-    rate: int
-    phonemes: tuple[Phoneme, ...]
 
 
 class Espeak:

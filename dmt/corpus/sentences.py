@@ -103,6 +103,24 @@ _WORDS = {
         sorun sayı güzel mutlu cesur sarı ağır basit sakin ünlü küçük büyük sıcak soğuk belki hep asla çok gerçekten
         hızlı birlikte aldı düşündü buldu duyar yapar verir zıplar inanır unutur açar kapatır iter çeker ister
         olacak vardı ev iyi ateş su dokuz yumurta şehir beş peynir oğul kırmızı kadın çocuk süt yıl yağmur sokak""",
+    "cs": """ten ta to můj náš tento a ale z na pod před po já ty my oni lidé máma táta bratr přítel lékař pes
+        kočka kůň pták okno láhev papír stůl obraz řeka hora zahrada most vesnice léto zima ráno večer hudba odpověď
+        otázka problém číslo krásný šťastný odvážný žlutý těžký tichý slavný malý velký teplý studený možná vždy nikdy
+        často velmi opravdu rychle spolu koupil myslel našel slyší dělá bere dává skáče věří otevírá zavírá staví chce
+        bude měl byl je jsou dům dobrý oheň voda devět vejce město bota pět sýr hrát syn červený žena chlapec mléko
+        rok klíč déšť ulice země žít pít bomba člověk pole čas stín také ahoj děkuji ano ne vítejte teď tady""",
+    "fi": """se tämä minun meidän ja mutta kanssa alla ennen jälkeen minä sinä me he ihmiset äiti isä veli ystävä
+        lääkäri koira kissa hevonen lintu ikkuna pullo paperi pöytä kuva joki vuori puutarha silta kylä kesä talvi aamu
+        ilta musiikki vastaus kysymys ongelma numero kaunis iloinen rohkea keltainen raskas hiljainen kuuluisa pieni
+        suuri lämmin kylmä ehkä aina usein hyvin nopeasti yhdessä osti löysi kuulee tekee ottaa antaa hyppää uskoo
+        avaa sulkee rakentaa haluaa voisi oli on talo hyvä tuli vesi yhdeksän muna kaupunki kenkä viisi juusto pelata
+        poika punainen nainen maito vuosi avain sade katu maa elää juoda pommi mies pelto aika varjo myös hei kiitos""",
+    "ca": """el la un una meu nostre aquest i però amb de sobre sota abans després jo tu nosaltres ells gent mare pare
+        germà amic metge gos gat cavall ocell finestra ampolla paper taula imatge riu muntanya jardí pont poble estiu
+        hivern matí nit música resposta pregunta problema número bonic feliç valent groc pesat senzill famós petit gran
+        calent fred potser sempre mai sovint molt ràpid junts va comprar pensava troba sent fa pren dona mou salta creu
+        obre tanca vol podria serà era és casa bo foc aigua nou ou ciutat sabata cinc formatge jugar fill vermell dona
+        noi llet any clau pluja carrer terra vaixell viure beure bomba home camp temps ombra també hola gràcies""",
 }
 
 # The share of each language; English twice, because most users' recordings will be.
@@ -127,8 +145,18 @@ _VOICES = {
 LANGUAGES = tuple(_VOICES)
 """espeak voices the corpus speaks with."""
 
+OTHERS = ("cs", "fi", "ca")
+"""Languages that only recorded speakers speak."""
+
 SHARES = np.array([share for _, share in _VOICES.values()])
 SHARES = SHARES / SHARES.sum()
+
+
+def language_number(language: str) -> int:
+    """Number of the language "en" or "cs" among `LANGUAGES` (the first espeak voice that speaks it) and `OTHERS`."""
+    spoken = [_VOICES[name][0] for name in LANGUAGES]
+    return spoken.index(language) if language in spoken else len(LANGUAGES) + OTHERS.index(language)
+
 
 _ONSETS = tuple("p b m f v w t d n l s z r k g h j sh ch st pr bl fl gr pl br tr sm sp kl".split())  # noqa: SIM905
 _NUCLEI = ("a", "e", "i", "o", "u", "ai", "au", "oo", "ee", "ou", "ia")
@@ -142,8 +170,8 @@ def made_up_word(rng: np.random.Generator) -> str:
 
 
 def sentence(language: str, rng: np.random.Generator) -> str:
-    """A random sentence of 3 to 14 words for an espeak voice of `LANGUAGES`."""
-    key = _VOICES[language][0]
+    """A random sentence of 3 to 14 words for an espeak voice of `LANGUAGES`, or in a language such as "en" or "cs"."""
+    key = _VOICES[language][0] if language in _VOICES else language
     words = _WORDS[key].split()
     parts: list[str] = []
     for _ in range(int(rng.integers(3, 15))):

@@ -20,7 +20,7 @@ def speak_lips(rng: np.random.Generator, frames: int, vigour: float, language: s
     espeak = fresh_synthesiser(int(rng.integers(2**31)))
     while at < frames / FRAME_RATE:
         spoken = espeak.say(sentence(language, rng), language, rate=int(rng.integers(140, 200)))
-        for part in segments(spoken.phonemes, spoken.wave, spoken.rate):
+        for part in segments(spoken):
             parts.append(replace(part, start=part.start + at, end=part.end + at))
         at += len(spoken.wave) / spoken.rate + rng.uniform(0.1, 0.6)
     return lip_curves(parts, frames, vigour=vigour)

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from ..rates import FRAME_RATE
-from .espeak import Phoneme
 from .phonemes import PAUSE, VISEMES, Sound, Viseme, is_stop, letters, stress
+from .spoken import Spoken
 
 GRID = 100
 """Steps per second at which lip curves are computed before they are sampled at 25 Hz."""
@@ -60,16 +60,17 @@ class LipCurves:
     closures: np.ndarray
 
 
-def segments(phonemes: tuple[Phoneme, ...], wave: np.ndarray, rate: int) -> list[Segment]:
+def segments(spoken: Spoken) -> list[Segment]:
     """Letters with start and end; the silence of a stop's closure is moved to the stop it belongs to."""
-    quiet = _quiet_before(wave, rate)
-    duration = len(wave) / rate
+    quiet = _quiet_before(spoken.wave, spoken.rate)
+    duration = len(spoken.wave) / spoken.rate
+    phonemes = spoken.phonemes
     result: list[Segment] = []
     for index, phoneme in enumerate(phonemes):
         end = phonemes[index + 1].start if index + 1 < len(phonemes) else duration
         found = letters(phoneme.symbol)
         start = phoneme.start
-        if found and is_stop(found[0]) and result:
+        if found and is_stop(found[0]) and result and not spoken.closures_timed:
             start = max(start - min(quiet(start), 0.09), result[-1].start)
             result[-1] = Segment(result[-1].letter, result[-1].start, start, result[-1].strength)
         step = (end - start) / max(1, len(found))

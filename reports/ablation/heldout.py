@@ -91,7 +91,7 @@ def _speak(language: str, rng: np.random.Generator) -> tuple[np.ndarray, list[Se
         spoken = espeak.say(" ".join(rng.choice(words, int(rng.integers(4, 9)))) + ".", voice, **settings)
         sound = _at_16_khz(spoken.wave, spoken.rate)[: samples - int(at * SAMPLE_RATE)]
         wave[int(at * SAMPLE_RATE) :][: len(sound)] += sound
-        timed = segments(spoken.phonemes, spoken.wave, spoken.rate)
+        timed = segments(spoken)
         end = CLIP_FRAMES / FRAME_RATE
         parts += [
             Segment(p.letter, p.start + at, min(p.end + at, end), p.strength) for p in timed if p.start + at < end

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dmt.corpus.espeak import Phoneme
+from dmt.corpus.spoken import Phoneme, Spoken
 from dmt.corpus.phonemes import VISEMES, Sound, is_stop, letters, stress
 from dmt.corpus.targets import CLOSED, REST, Segment, lip_curves, segments, sound_rows
 
@@ -76,7 +76,7 @@ def test_stop_takes_the_silence_before_it():
     wave = np.zeros(600, np.float32)
     wave[100:300] = 0.5  # the vowel; then 50 ms of closure, then the burst
     wave[350:] = 0.5
-    found = segments((Phoneme("a", 0.1), Phoneme("p", 0.35), Phoneme("a", 0.4)), wave, rate)
+    found = segments(Spoken(wave, rate, (Phoneme("a", 0.1), Phoneme("p", 0.35), Phoneme("a", 0.4))))
     stop = found[1]
     assert stop.letter == "p"
     assert stop.start == pytest.approx(0.3, abs=0.011)
