@@ -20,27 +20,49 @@ def corpus(
     minutes: Annotated[float, typer.Option(help="Minutes of speech to make.")] = 170.0,
     seed: Annotated[int, typer.Option(help="Same seed, same corpus.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
+    speakers: Annotated[
+        str,
+        typer.Option(help="Voices made from recordings (flite, festival): auto: those installed; all; none."),
+    ] = "auto",
 ) -> None:
-    """Make the synthetic corpus: espeak-ng's voices, with lips solved from exact phoneme times."""
+    """Make the synthetic corpus: synthesizers' voices, with lips solved from exact phoneme times."""
     if not 0 < minutes <= 100_000:
         raise InputError(f"minutes must lie above 0 and up to 100000, got {minutes}")
     if workers < 0 or seed < 0:
         raise InputError(f"workers and seed must be at least 0, got {workers} and {seed}")
+    if speakers not in ("auto", "all", "none"):
+        raise InputError(f"unknown choice of speakers {speakers!r}: expected auto, all or none")
     made_folder(folder)
     from ..corpus import build_corpus
     from .report import progress
 
+    chosen = _speakers(speakers)
     with progress() as report:
         made = build_corpus(
             folder,
             minutes=minutes,
             seed=seed,
             workers=workers,
+            speakers=chosen,
             progress=lambda done, total: report("shards", done, total),
         )
     typer.echo(
         f"{made.folder}: {made.clips} clips in {made.shards} shards ({made.made} new), {made.minutes:.0f} minutes"
     )
+
+
+def _speakers(choice: str) -> tuple[Any, ...]:
+    """The voices made from recordings to use; with `auto` a sentence says which are left out."""
+    from ..corpus.speakers import PACKAGES, SPEAKERS, VALIDATION_SPEAKERS, not_installed
+
+    if choice == "none":
+        return ()
+    known = SPEAKERS + VALIDATION_SPEAKERS
+    absent = not_installed(known) if choice == "auto" else []
+    if absent:
+        names = ", ".join(speaker.name for speaker in absent)
+        typer.echo(f"Left out, as they are not installed: the voices {names} (Debian: {PACKAGES}).", err=True)
+    return tuple(speaker for speaker in known if speaker not in absent)
 
 
 def train(

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..rates import FRAME_RATE
 from .clip import CLIP_FRAMES, Clip, make_clip
 from .sentences import LANGUAGES, OTHERS
-from .speakers import PACKAGES, VALIDATION_SPEAKERS, Speaker, missing
+from .speakers import PACKAGES, VALIDATION_SPEAKERS, Speaker, not_installed
 
 SHARD_CLIPS = 32
 """Clips of one shard (4 min 16 s, about 9 MB): what is lost when a run is stopped."""
@@ -64,13 +64,13 @@ def build_corpus(
     seed decides everything: two runs, however interrupted and with any number of workers, give the same
     bytes. Validation shards (6 % of the minutes, on top) use voices and sentences of their own.
     workers: processes; 0 takes one for each core. speakers: voices made from recordings that speak half of the
-    clips (of the validation clips, those in `VALIDATION_SPEAKERS`), installed here. clean_validation: all `minutes` in validation
-    voices and well recorded, to measure with.
+    clips (of the validation clips, those in `VALIDATION_SPEAKERS`), installed here. clean_validation: all
+    `minutes` in validation voices and well recorded, to measure with.
     Raises InputError for a folder that holds another corpus, minutes that are not positive, or speakers missing.
     """
     if not minutes > 0:
         raise InputError(f"the corpus needs a positive number of minutes, got {minutes}")
-    if absent := missing(speakers):
+    if absent := not_installed(speakers):
         raise InputError(f"these speakers are not installed: {', '.join(s.name for s in absent)}; Debian: {PACKAGES}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,9 @@ def _jobs(folder: Path, minutes: float, seed: int, clean: bool, speakers: Sequen
     counts = {False: math.ceil(minutes / per_shard), True: math.ceil(VALIDATION_SHARE * minutes / per_shard)}
     if clean:
         counts = {False: 0, True: counts[False]}
-    heard = {held_out: tuple(s for s in speakers if (s in VALIDATION_SPEAKERS) == held_out) for held_out in (True, False)}
+    heard = {
+        held_out: tuple(s for s in speakers if (s in VALIDATION_SPEAKERS) == held_out) for held_out in (True, False)
+    }
     return [
         _Job(
             folder / f"{'validation' if validation else 'train'}-{index:04d}.npz",

@@ -71,16 +71,14 @@ def make_clip(
 ) -> Clip:
     """A clip drawn by `rng`: the same generator state always gives the same clip.
 
-    clean: espeak-ng's voice as it is, well recorded: nothing is done to the voice, no room, noise, channel or
-    clipping. babble: [S] other people's speech to mix in
-    at times. speakers: voices made from recordings, one of which speaks in place of espeak-ng's in `share` of the clips.
+    clean: the voice as it is, well recorded: nothing is done to the voice, no room, noise, channel or
+    clipping. babble: [S] other people's speech to mix in at times. speakers: voices made from recordings, one of
+    which speaks in place of espeak-ng's in `share` of the clips.
     """
     emotion = int(rng.integers(len(emotions())))
     style = make_style(emotion, rng)
-    if speakers and rng.random() < share:
-        voice = _recorded(speakers, rng, clean)
-    else:
-        voice = _computed(rng, validation, clean)
+    recorded = bool(speakers) and rng.random() < share
+    voice = _recorded(speakers, rng, clean) if recorded else _computed(rng, validation, clean)
     wave, parts = _speak(voice, rng, clean)
     lips = lip_curves(parts, CLIP_FRAMES, vigour=style.vigour, lead=LEAD)
     face = coefficients(lips, style, rng)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,12 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.wave)
+
+    @staticmethod
+    def speakers(folder: str | Path) -> list[str]:
+        """Names of the voices made from recordings that speak in the corpus, besides espeak-ng's."""
+        note = Path(folder) / "corpus.json"
+        return list(json.loads(note.read_text()).get("speakers", [])) if note.exists() else []
 
     @staticmethod
     def load(folder: str | Path, split: str = "train", *, shards: int | None = None) -> Corpus:

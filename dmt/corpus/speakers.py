@@ -82,7 +82,7 @@ _LIST = {
 }
 
 
-def missing(speakers: Sequence[Speaker] = SPEAKERS + VALIDATION_SPEAKERS) -> list[Speaker]:
+def not_installed(speakers: Sequence[Speaker] = SPEAKERS + VALIDATION_SPEAKERS) -> list[Speaker]:
     """Those of `speakers` that are not installed here."""
     return [s for s in speakers if s.name not in _installed(s.program)]
 

@@ -9,6 +9,7 @@ import torch
 
 from ..checkpoint import save_model
 from ..config import replace, to_dict
+from ..corpus import Corpus
 from ..errors import InputError
 from ..features import SpeechEncoder
 from ..model import MotionModel
@@ -82,7 +83,8 @@ def _bundled(config: TrainingConfig, journal: Journal, progress: Progress | None
     model = train_curriculum(config, corpus, validation, journal, progress)
     measures = {name: _last(journal, name) for name in STAGES}
     checkpoint = journal.folder / "model.safetensors"
-    data = "synthetic: espeak-ng speech with lip targets from its phoneme times (dmt corpus)"
+    voices = ["espeak-ng", *Corpus.speakers(config.corpus)]
+    data = f"synthetic: speech of {', '.join(voices)} with lip targets from phoneme times (dmt corpus)"
     minutes = len(corpus) * corpus.coefficients.shape[1] / FRAME_RATE / 60
     save_model(checkpoint, model.eval(), _record(config, data, len(corpus), minutes, measures), half=True)
     return TrainingReport(checkpoint, journal.plot(STAGES), measures)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dmt.corpus.spoken import Phoneme, Spoken
 from dmt.corpus.phonemes import VISEMES, Sound, is_stop, letters, stress
+from dmt.corpus.spoken import Phoneme, Spoken
 from dmt.corpus.targets import CLOSED, REST, Segment, lip_curves, segments, sound_rows
 
 
