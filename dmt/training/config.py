@@ -100,8 +100,8 @@ class TrainingConfig:
     output: str
     model: ModelConfig = field(default_factory=lambda: preset("demo"))
     seed: int = 0
-    prosodic: StageConfig = StageConfig(steps=3000, rate=2e-3, clips=10, frames=100)
-    acoustic: StageConfig = StageConfig(steps=300, rate=1.5e-3, clips=8, frames=100)
+    prosodic: StageConfig = StageConfig(steps=3200, rate=2e-3, clips=10, frames=100)
+    acoustic: StageConfig = StageConfig(steps=420, rate=1.5e-3, clips=8, frames=100)
     fusion: StageConfig = StageConfig(steps=600, rate=4e-3, clips=24, frames=200)
     denoiser: StageConfig = StageConfig(steps=900, rate=2e-3, clips=12, frames=32)
     losses: LossConfig = field(default_factory=LossConfig)
