@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dmt.cli.app import run
-from dmt.corpus import build_corpus, phones, speakers
+from dmt.corpus import Corpus, build_corpus, phones, speakers
 from dmt.corpus.phonemes import VISEMES, Sound, letters, stress
 from dmt.corpus.sentences import LANGUAGES, OTHERS, language_number, sentence
 from dmt.corpus.speakers import SPEAKERS, VALIDATION_SPEAKERS, not_installed, say
@@ -35,6 +35,12 @@ def test_phone_sets_know_their_closures_and_stress():
     assert stress(phones.ITALIAN["a1"]) > stress(phones.ITALIAN["a"])
     assert stress(phones.ENGLISH["aa"]) > stress(phones.ENGLISH["ax"])
     assert phones.FINNISH["m:"] == "m" and phones.RUSSIAN["pp"] == "p" and phones.CZECH["a:"] == "a"
+
+
+def test_a_corpus_names_its_speakers(tmp_path):
+    assert Corpus.speakers(tmp_path) == []
+    (tmp_path / "corpus.json").write_text('{"speakers": ["rms", "slt"]}')
+    assert Corpus.speakers(tmp_path) == ["rms", "slt"]
 
 
 def test_splits_share_nobody():
@@ -121,7 +127,7 @@ def test_the_command_goes_on_or_fails_by_option(tmp_path, nothing_installed, mon
     common = ["--minutes", "0.1", "--workers", "1"]
     assert run(["corpus", str(tmp_path / "a"), *common]) == 0
     assert "Left out, as they are not installed" in capsys.readouterr().err
-    assert json.loads((tmp_path / "a" / "corpus.json").read_text())["speakers"] == []
+    assert json.loads((tmp_path / "a" / "corpus.json").read_text())["speakers"] == Corpus.speakers(tmp_path / "a") == []
     assert run(["corpus", str(tmp_path / "b"), *common, "--speakers", "all"]) == 2
     assert "not installed" in capsys.readouterr().err
     assert run(["corpus", str(tmp_path / "c"), *common, "--speakers", "some"]) == 2
