@@ -56,7 +56,7 @@ class SparsityConfig:
     """feed_forward: at the feed-forward layers of encoders and decoders; decoders: also at every projection of the
     decoders' attention, at their tails and at what makes their memory."""
     tail_threshold: float = 0.2
-    """theta' at the start in the tails: no residual passes around their masks, and high ones there cost quality."""
+    """theta' at the start in the tails, around whose masks no residual passes."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -80,7 +81,7 @@ def _curve(results: dict[str, Any]) -> Figure:
         if place in dense and seeds and set(seeds) <= set(dense["seeds"]):
             dense = at_seeds(dense, seeds)
             axis.axhline(dense[place]["mean"], color="grey", linestyle=":", label="no thresholds")
-        axis.set(xlabel="kept share (mean of the decoders' four sites)", ylabel=label)
+        axis.set(xlabel="kept share (mean of all sites)", ylabel=label)
         axis.invert_xaxis()
     if figure.axes[0].get_legend_handles_labels()[0]:
         figure.axes[0].legend(fontsize=7)
@@ -88,23 +89,40 @@ def _curve(results: dict[str, Any]) -> Figure:
 
 
 def _kept(results: dict[str, Any]) -> Figure:
-    names = [n for n in ("dense", "thresholds", "all-no-mi", "all") if results["variants"][n]["seeds"]]
-    figure = Figure(figsize=(3.8 * max(1, len(names)), 3.4), layout="constrained")
+    """One panel a variant, one line a site, in the same colour everywhere."""
+    variants = results["variants"]
+    names = [n for n in ("dense", "thresholds", "all-no-mi", "all") if variants[n]["seeds"]]
+    sites = list(dict.fromkeys(site for name in names for site in variants[name]["kept"]))
+    figure = Figure(figsize=(3.2 * max(1, len(names)) + 3, 4.2), layout="constrained")
     axes = figure.subplots(1, max(1, len(names)), squeeze=False, sharey=True)[0]
+    lines = {}
     for axis, name in zip(axes, names, strict=False):
-        for site, rows in results["variants"][name]["kept"].items():
-            times = sorted(rows, key=int)
-            axis.plot([int(t) for t in times], [rows[t] for t in times], "o-", markersize=3, label=short(site))
+        for site, rows in variants[name]["kept"].items():
+            index, times = sites.index(site), sorted(rows, key=int)
+            style = {"color": colormaps["tab20"](index % 20), "linestyle": "-" if index < 20 else "--"}
+            (lines[site],) = axis.plot([int(t) for t in times], [rows[t] for t in times], **style, label=short(site))
         axis.set(title=name, xlabel="diffusion time", ylim=(0, 1))
-        axis.legend(fontsize=7)
     axes[0].set_ylabel("kept share")
+    figure.legend(handles=[lines[site] for site in sites], loc="outside right upper", fontsize=7)
     return figure
 
 
+WORDS = {
+    "_decoder.layers.": " ",
+    ".self_attn.": " self-attention ",
+    ".multihead_attn.": " cross-attention ",
+    "_tail_thresholds.": " tail ",
+    "memory_thresholds.": "memory ",
+    "_threshold": "",
+    ".": " ",
+}
+
+
 def short(site: str) -> str:
-    """upper_decoder.layers.0.input_threshold -> upper 0 input."""
-    decoder, _, layer, kind = site.split(".")
-    return f"{decoder.removesuffix('_decoder')} {layer} {kind.removesuffix('_threshold')}"
+    """upper_decoder.layers.0.self_attn.input_threshold -> upper 0 self-attention input."""
+    for part, word in WORDS.items():
+        site = site.replace(part, word)
+    return site
 
 
 def _save(figure: Figure, path: Path) -> None:

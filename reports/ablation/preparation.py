@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dmt.atomic import atomic
+from dmt.bench.machine import commit
 from dmt.checkpoint import load_model, read_record
 from dmt.corpus import Corpus, build_corpus
 from dmt.errors import InputError
@@ -28,6 +29,7 @@ from dmt.training.loop import run_stage
 
 from .heldout import unseen_languages
 from .training import Workplace, save_json
+from .variants import PROSODIC_WIDTH, SPEECH
 
 MINUTES, CORPUS_SEED = 170.0, 0
 """Of the training corpus."""
@@ -55,9 +57,14 @@ def prepare(place: Workplace, english: Path | None, finished: Path | None) -> No
 def take_encoders(place: Workplace, finished: Path) -> MotionModel:
     """The checkpoint's model. What it is and how it was trained is kept in `encoders.json` for the report."""
     model = load_model(finished)
-    if model.fusion is None:
-        raise InputError(f"{finished} has no fusion, which the experiment compares; give a model of the demo preset")
-    save_json({"sha256": sha256(finished.read_bytes()).hexdigest(), **read_record(finished)}, place.encoders)
+    tacotron = model.config.tacotron
+    widths = (model.config.speech.width, tacotron.width if tacotron else None)
+    if widths != (SPEECH.width, PROSODIC_WIDTH):
+        raise InputError(
+            f"the experiment needs encoders of widths {SPEECH.width} and {PROSODIC_WIDTH}; {finished} has {widths}"
+        )
+    known = {"sha256": sha256(finished.read_bytes()).hexdigest(), "commit": commit()}
+    save_json(known | read_record(finished), place.encoders)
     return model
 
 

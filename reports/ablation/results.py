@@ -55,6 +55,7 @@ COMPARISONS = {
     "thresholds and L_MI in the full model": ("all", "all-dense"),
     "our pressure in the full model": ("all-pressed", "all"),
     "all against dense": ("all", "dense"),
+    "all against dense with fusion": ("all", "fusion"),
     "all with our pressure against dense": ("all-pressed", "dense"),
 }
 """Claim -> (with, without)."""

@@ -123,14 +123,17 @@ CURVE = _curve()
 
 TAILS = replace(ALL, name="all-high-tails", title=f"all, tails from {START} as well", tails=START)
 NARROW = replace(ALL, name="all-feed-forward", title="all, feed-forward layers only", reach="feed_forward")
-TRIED = (TAILS, NARROW)
-"""Other places for thresholds."""
+LIGHTER = replace(ALL, name="all-mi-1", title="all, half the weight of L_MI", information=LAMBDA / 2)
+TRIED = (LIGHTER, TAILS, NARROW)
+"""Another weight, and other places for thresholds."""
 
 VARIANTS = (*MAIN, *CURVE, *TRIED)
 
 
 def plan() -> list[tuple[Variant, int]]:
     """All runs, in the order that makes an unfinished report worth the most; who copies levels comes after its peer."""
-    groups = (MAIN[:8], MAIN[8:], CURVE[:2], TRIED, CURVE[2:])
-    parts = [(group, seed) for group in groups for seed in SEEDS]
+    first, second, third = SEEDS
+    parts = [(group, seed) for group in (MAIN[:8], MAIN[8:]) for seed in SEEDS]
+    parts += [(CURVE[:6], first), (CURVE[:6], second), (TRIED, first)]
+    parts += [(CURVE[:6], third), (TRIED, second), (TRIED, third), *((CURVE[6:], seed) for seed in SEEDS)]
     return [(variant, seed) for part, seed in parts for variant in part]

@@ -7,7 +7,7 @@ from typing import Any
 
 from dmt.atomic import atomic
 
-from .goal import goal
+from .goal import finding, goal
 from .pieces import ASKED, gap, number, table
 from .plots import common_seeds, draw, family, short
 from .results import COMPARISONS, MEASURES, kept_shares
@@ -75,8 +75,9 @@ def _encoders(results: dict[str, Any]) -> str:
     if found is None:
         return "The fusion is one trained module, shared by all variants that use it."
     return (
-        f"Encoders and the fusion, which is shared by all variants that use it, are those of a finished model "
-        f"(sha256 {found['sha256'][:16]}…),\ntrained on {found['minutes']:.0f} minutes of the same corpus."
+        f"Encoders and the fusion, which is shared by all variants that use it, are those of a finished model\n"
+        f"(sha256 {found['sha256'][:16]}…), trained on {found['minutes']:.0f} minutes of speech by `dmt corpus`, "
+        f"as the training clips\nand the held-out ones are; all as of commit {found['commit']}."
     )
 
 
@@ -125,7 +126,7 @@ The paper says: thresholds cut the computation; L_MI keeps the quality, and with
 worse; fusion helps synchrony; decoupled dynamic decoders help detail. Here, with minus without (*better* and *worse*:
 the 95 % interval of the mean difference excludes 0; *leaning*: it does not, but all seeds agree):
 
-""" + "\n".join(lines)
+""" + "\n".join([*lines, "", finding(results)])
 
 
 def _quality(results: dict[str, Any]) -> str:

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from dmt.checkpoint import save_model
+from dmt.denoiser import Denoiser
+from dmt.errors import InputError
 from dmt.face.basis import LandmarkBasis
 from reports.ablation import variants
 from reports.ablation.frames import MOUTH, FrameComparison
 from reports.ablation.heldout import WORDS, unseen_languages
+from reports.ablation.masks import masks
 from reports.ablation.measures import closed_share, correlation, measure_variant, measured
-from reports.ablation.preparation import save_atomically
+from reports.ablation.preparation import save_atomically, take_encoders
 from reports.ablation.results import COMPARISONS, MEASURES, collect, compared
 from reports.ablation.training import Workplace, load_corpus, save_json, train_variant, trained
 from reports.ablation.variants import ALL, ALL_FREE, CURVE, DENSE, PRESSED, SEEDS, VARIANTS
@@ -31,7 +35,8 @@ def run_of(seed: int, shift: float) -> dict:
         for key in parents:
             inner = inner.setdefault(key, {})
         inner[last] = 0.5 + 0.01 * seed + shift
-    sites = [f"{r}_decoder.layers.0.{s}_threshold" for r in ("upper", "lower") for s in ("input", "hidden")]
+    net = Denoiser(ALL.model().denoiser, ALL.model().sparsity, 128)
+    sites = [name.removeprefix("decoder.") for name in masks(net) if "encoder" not in name]
     return data | {"kept": {site: {"50": 0.4, "950": 0.6} for site in sites}}
 
 
@@ -76,6 +81,8 @@ def test_a_report_says_what_its_numbers_are(tmp_path):
     assert f"{len(VARIANTS) * len(SEEDS)} of {len(VARIANTS) * len(SEEDS)} planned runs" in text
     assert "0.510 ± 0.010" in text  # dense: 0.50, 0.51, 0.52
     assert all(claim in text for claim in COMPARISONS)
+    assert "upper 0 cross-attention output" in text and "memory 1" in text and "lower tail 2" in text
+    assert "*all*: " in text and "the goal is missed" in text  # the made-up errors of `all` are greater than dense's
     assert (tmp_path / "ablation_curve.png").stat().st_size > 1000 and (tmp_path / "ablation_kept.png").exists()
 
 
@@ -107,6 +114,13 @@ def test_the_lower_face_holds_the_mouth_and_true_motion_is_perfect():
     assert same["ssim"] == pytest.approx(1.0) and same["psnr_mouth"] == 100.0
     other = comparison.measure(torch.ones(1, 6, 64))
     assert other["ssim_mouth"] < other["ssim"] < 0.999
+
+
+def test_encoders_of_other_widths_are_refused(tmp_path, tiny_model):
+    save_model(tmp_path / "tiny.safetensors", tiny_model, {})
+    with pytest.raises(InputError, match="encoders of widths 128 and 256"):
+        take_encoders(Workplace(tmp_path), tmp_path / "tiny.safetensors")
+    assert not Workplace(tmp_path).encoders.exists()
 
 
 def test_unseen_languages_speak(monkeypatch):
