@@ -23,6 +23,7 @@ CURVES = {
 
 QUALITY = {
     "voices.mouth": "mouth error",
+    "voices.upper": "upper-face error",
     "voices.aperture": "aperture r, unheard voices",
     "english.aperture": "aperture r, filmed speaker",
 }
@@ -68,7 +69,7 @@ def _names(results: dict[str, Any], first: str) -> list[str]:
 
 
 def _curve(results: dict[str, Any]) -> Figure:
-    figure = Figure(figsize=(4.4 * len(QUALITY), 3.6), layout="constrained")
+    figure = Figure(figsize=(3.8 * len(QUALITY), 3.6), layout="constrained")
     for axis, (place, label) in zip(figure.subplots(1, len(QUALITY)), QUALITY.items(), strict=True):
         for title, (first, style, colour) in CURVES.items():
             points = [d for _, d in family(results, first) if place in d]

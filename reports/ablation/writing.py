@@ -61,8 +61,8 @@ of a seed the clips, frames, times and noise are the same. Equal steps, not equa
 Thresholds sit before every product of the decoders, and start at theta' = {s["start"]} ({s["tails"]} in the tails,
 around whose masks no residual passes) and learn; L_MI has weight {s["lambda"]}.
 Seeds: {", ".join(map(str, s["seeds"]))}; values are mean ± standard deviation over seeds.
-Levels and weights were settled beforehand in trial runs of the first seed, by their training losses and kept shares;
-of two of these runs the held-out measures were seen as well.
+Levels and weights were settled in trial runs of the first seed with 8 clips, by training losses and kept shares;
+of three of these runs the held-out measures were seen as well.
 
 **Measured on** the first 4 s of 48 clips in voices and sentences never trained on (languages known) and of 24 clips in
 six languages that neither encoders nor denoiser met (in held-out voices), and 16 s of one filmed English speaker
