@@ -122,7 +122,7 @@ def preset(name: str) -> ModelConfig:
         return ModelConfig(
             name="demo",
             speech=SpeechConfig(
-                pretrained=None, width=128, layers=2, heads=4, feed_forward=256, conv_width=32, positional_kernel=16
+                pretrained=None, width=128, layers=1, heads=4, feed_forward=256, conv_width=32, positional_kernel=16
             ),
             tacotron=TacotronConfig(width=256, conv_width=192),
             denoiser=DenoiserConfig(

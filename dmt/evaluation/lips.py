@@ -23,6 +23,9 @@ from .motion import model_of, motion
 CLOSED = 0.02
 """Openings under this, in eye distances, are closed lips."""
 
+NEARLY_CLOSED = 0.03
+"""Openings under this are closed in tracked footage, which has some noise."""
+
 LAGS = 10
 """Frames by which the motion is shifted either way in search of the best lag."""
 
@@ -38,7 +41,9 @@ def evaluate_lips(
 
     reference: .npy [T, >= 64] whose first 64 columns are coefficients at 25 frames a second.
     Returns correlation (Pearson, zero lag), best_lag_frames (positive: the made mouth is late),
-    correlation_at_best_lag, frames compared, and the spread of both openings in eye distances.
+    correlation_at_best_lag, frames compared, the spread of both openings in eye distances, velocity_correlation
+    (of the changes from frame to frame), and closed_below_open: how often the made mouth is less open in a frame
+    where the reference is closed than in one where it is open (0.5: chance), None without such frames.
     Raises InputError for files that cannot be read, or fewer than 50 common frames.
     """
     wanted = _opening(_reference(reference))
@@ -55,7 +60,19 @@ def evaluate_lips(
         "correlation_at_best_lag": round(scores[best], 4),
         "spread": round(float(made[:frames].std()), 4),
         "reference_spread": round(float(wanted[:frames].std()), 4),
+        "velocity_correlation": round(lag_correlations(np.diff(made[:frames]), np.diff(wanted[:frames]), 0)[0], 4),
+        "closed_below_open": closed_below_open(made[:frames], wanted[:frames]),
     }
+
+
+def closed_below_open(made: NDArray, wanted: NDArray) -> float | None:
+    """Of all pairs of a frame in which `wanted` is closed and one in which it is open, the share in which `made` is
+    less open in the first (the area under the ROC curve; equals count half); None where there are no such pairs."""
+    closed, opened = made[wanted < NEARLY_CLOSED], made[wanted >= NEARLY_CLOSED]
+    if not len(closed) or not len(opened):
+        return None
+    difference = opened[:, None] - closed[None]
+    return round(float((difference > 0).mean() + (difference == 0).mean() / 2), 4)
 
 
 def lag_correlations(made: NDArray, wanted: NDArray, lags: int = LAGS) -> dict[int, float]:

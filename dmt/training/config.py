@@ -50,7 +50,7 @@ class LossConfig:
     width: float = 0.5
     upper: float = 0.3
     velocity: float = 0.3
-    closure: float = 5.0
+    closure: float = 8.0
     """How much more an opening error counts where the lips should be closed."""
     crowding: float = 0.0
     """Pressure towards inputs of thresholds with few large elements (`dmt/sparsity/crowding.py`): ours, not the
@@ -100,10 +100,10 @@ class TrainingConfig:
     output: str
     model: ModelConfig = field(default_factory=lambda: preset("demo"))
     seed: int = 0
-    prosodic: StageConfig = StageConfig(steps=3200, rate=2e-3, clips=10, frames=100)
-    acoustic: StageConfig = StageConfig(steps=420, rate=1.5e-3, clips=8, frames=100)
+    prosodic: StageConfig = StageConfig(steps=6000, rate=2e-3, clips=10, frames=100, cycles=2)
+    acoustic: StageConfig = StageConfig(steps=300, rate=1.5e-3, clips=8, frames=100)
     fusion: StageConfig = StageConfig(steps=600, rate=4e-3, clips=24, frames=200)
-    denoiser: StageConfig = StageConfig(steps=900, rate=2e-3, clips=12, frames=32)
+    denoiser: StageConfig = StageConfig(steps=400, rate=2e-3, clips=12, frames=32)
     losses: LossConfig = field(default_factory=LossConfig)
     weight_decay: float = 0.01
     clip_norm: float = 1.0

@@ -20,10 +20,12 @@ CHECKPOINT = Path(str(files("dmt") / "assets" / "demo.safetensors"))
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"no sample recordings in {SHARED}: set DMT_SHARED")
 def test_lips_follow_a_real_voice():
-    result = evaluate_lips(PUBLISHED / "audio_16k.wav", PUBLISHED / "facemotion.npy")
-    assert result["frames"] == 414
-    assert result["correlation"] >= 0.6
-    assert abs(result["best_lag_frames"]) <= 1
+    paths = PUBLISHED / "audio_16k.wav", PUBLISHED / "facemotion.npy"
+    results = [evaluate_lips(*paths, seed=seed) for seed in range(4)]  # the noise moves each by about 0.01
+    assert all(r["frames"] == 414 and abs(r["best_lag_frames"]) <= 1 for r in results)
+    assert np.mean([r["correlation"] for r in results]) >= 0.6
+    assert np.mean([r["velocity_correlation"] for r in results]) >= 0.57
+    assert np.mean([r["closed_below_open"] for r in results]) >= 0.77
 
 
 def test_silence_rests():

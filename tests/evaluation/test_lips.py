@@ -5,7 +5,7 @@ import pytest
 
 from dmt.errors import InputError
 from dmt.evaluation import evaluate_lips
-from dmt.evaluation.lips import _opening, _reference, lag_correlations
+from dmt.evaluation.lips import _opening, _reference, closed_below_open, lag_correlations
 from dmt.face.basis import LandmarkBasis
 
 
@@ -32,6 +32,15 @@ def test_correlation_does_not_see_scale_but_sees_sign():
 
 def test_a_still_mouth_follows_nothing():
     assert set(lag_correlations(np.zeros(100), curve(100)).values()) == {0.0}
+
+
+def test_closed_frames_are_told_from_open_ones():
+    wanted = np.array([0.0, 0.1, 0.02, 0.2])
+    assert closed_below_open(wanted, wanted) == 1.0
+    assert closed_below_open(-wanted, wanted) == 0.0
+    assert closed_below_open(np.ones(4), wanted) == 0.5
+    assert closed_below_open(np.array([0.3, 0.4, 0.1, 0.2]), wanted) == 0.75
+    assert closed_below_open(wanted, wanted + 1) is None
 
 
 def test_opening_is_the_basis_opening():
