@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 
+import dmt
 from dmt.pipeline import Pipeline
 
 pytest.importorskip("fastapi", reason="the service comes with the extra [web]")
@@ -77,3 +83,48 @@ def serving(pipeline: Pipeline, limits: Limits) -> Iterator[Running]:
         thread.join(20)
         listener.close()
     assert not thread.is_alive(), "the service did not stop"
+
+
+@contextmanager
+def program(checkpoint: Path, *arguments: str, folder: Path) -> Iterator[tuple[subprocess.Popen, Running]]:
+    """`dmt serve` as a process of its own, once it answers; killed on leaving if it still runs.
+
+    folder: for its temporary files, and for `log.txt`, what it says.
+    """
+    port = free_port()
+    where = ("--port", str(port), "--checkpoint", str(checkpoint), "--device", "cpu")
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from dmt.cli import main; main()", "serve", *where, *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(Path(dmt.__file__).parents[1]),
+                "OMP_NUM_THREADS": "1",
+                "TMPDIR": str(folder),
+            },
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+            deadline = time.monotonic() + 60
+            while not _answers(http):
+                assert time.monotonic() < deadline and process.poll() is None
+                time.sleep(0.1)
+            yield process, Running(http, f"ws://127.0.0.1:{port}/v1/live")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(http: httpx.Client) -> bool:
+    try:
+        return http.get("/health").json()["status"] == "ok"
+    except httpx.ConnectError:
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]

@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from .. import media
 from ..errors import InputError
+from ..memory import traceless
 from .limits import Limits
 from .metrics import Metrics
 from .request import Request
@@ -130,7 +131,7 @@ class Jobs:
         started = time.monotonic()
         try:
             with job.scope:
-                job.result = await anyio.to_thread.run_sync(self._make, job, limiter=self._workers)
+                job.result = await anyio.to_thread.run_sync(traceless, self._make, job, limiter=self._workers)
         except CancelledError:  # from the thread; the scope's own is swallowed by it
             pass
         except InputError as error:

@@ -30,6 +30,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..errors import InputError
 from ..media import FragmentWriter, to_float
+from ..memory import traceless
 from ..rates import SAMPLE_RATE, SAMPLES_PER_FRAME
 from .limits import Limits
 from .metrics import Metrics
@@ -98,7 +99,7 @@ class Session:
         faults: list[Exception] = []
 
         async def work() -> None:
-            await anyio.to_thread.run_sync(self._work, hello, image, limiter=self._workers)
+            await anyio.to_thread.run_sync(traceless, self._work, hello, image, limiter=self._workers)
             self._made_in.close()
 
         async def guarded(step: Callable[[], Awaitable[None]]) -> None:
@@ -117,7 +118,7 @@ class Session:
             await guarded(self._give)
             group.cancel_scope.cancel()
         if faults:
-            raise faults[0]
+            raise faults.pop()  # not kept in a variable, which its traceback would keep in turn
         await anyio.lowlevel.checkpoint()  # a cancellation from outside goes on here
 
     async def _hang_up(self) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from ..errors import InputError
+from ..memory import one_arena
 from .app import app
 from .limits import Limits
 
@@ -21,25 +23,31 @@ def serve(pipeline: Pipeline, host: str = "127.0.0.1", port: int = 8000, limits:
     InputError: the address cannot be listened on.
     """
     limits = limits or Limits()
+    one_arena()
     with listening(host, port, limits) as listener:
         server(pipeline, limits).run(sockets=[listener])
 
 
 def server(pipeline: Pipeline, limits: Limits) -> uvicorn.Server:
     """uvicorn with the bounds that belong to it."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            app(pipeline, limits),
-            log_level="info",
-            ws="websockets-sansio",
-            ws_max_size=limits.message,
-            # A client stopped by back-pressure cannot answer pings; sessions have timeouts of their own.
-            ws_ping_interval=None,
-            ws_per_message_deflate=False,  # pictures and speech do not shrink
-            timeout_keep_alive=10,
-            timeout_graceful_shutdown=5,
-        )
+    config = uvicorn.Config(
+        app(pipeline, limits),
+        log_level="info",
+        ws="websockets-sansio",
+        ws_max_size=limits.message,
+        # A client stopped by back-pressure cannot answer pings; sessions have timeouts of their own.
+        ws_ping_interval=None,
+        ws_per_message_deflate=False,  # pictures and speech do not shrink
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=5,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+    return uvicorn.Server(config)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what uvicorn calls an error: a WebSocket refused by a whole HTTP response, as it should be."""
+    return record.msg != "ASGI callable returned without completing handshake."
 
 
 def listening(host: str, port: int, limits: Limits) -> socket.socket:

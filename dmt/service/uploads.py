@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 from PIL import Image
 from starlette.datastructures import FormData, UploadFile
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
 from ..errors import InputError
@@ -48,6 +48,8 @@ async def read_form(request: Request, limits: Limits) -> FormData:
     try:
         with anyio.fail_after(limits.upload_seconds):
             return await bounded.form(max_files=len(FILES), max_fields=16, max_part_size=4096)
+    except ClientDisconnect:
+        raise InputError("the upload broke off") from None
     except TimeoutError:
         raise TooSlow(f"the upload took more than {limits.upload_seconds:g} s") from None
 

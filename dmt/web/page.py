@@ -15,6 +15,7 @@ import gradio as gr
 
 from ..errors import InputError
 from ..face.styles import emotion_names
+from ..memory import one_arena, traceless
 from ..scene import asset
 from .making import KEEP, Wishes, make, table
 
@@ -65,7 +66,7 @@ def page(pipeline: Pipeline, folder: Path, bounds: Bounds | None = None) -> gr.B
         def run(*values: Any, progress: gr.Progress = gr.Progress()) -> tuple[Any, Any, str]:  # noqa: B008
             try:
                 wishes = _wishes(dict(zip(inputs, values, strict=True)), learned)
-                result = make(pipeline, wishes, bounds.sound, _shown(progress), folder)
+                result = traceless(make, pipeline, wishes, bounds.sound, _shown(progress), folder)
             except InputError as error:
                 raise gr.Error(str(error), duration=None, title="That did not work", print_exception=False) from None
             for note in result.notes:
@@ -116,6 +117,7 @@ def opened(
 
 def launch(pipeline: Pipeline, host: str = "127.0.0.1", port: int = 7860, bounds: Bounds | None = None) -> None:
     """Serve the page until interrupted. InputError: the address cannot be listened on."""
+    one_arena()
     with opened(pipeline, host, port, bounds) as blocks:
         print(f"the page is at {blocks.local_url}", flush=True)
         threading.Event().wait()

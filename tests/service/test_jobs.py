@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import threading
 import time
@@ -105,6 +106,20 @@ def test_oversize_is_refused_declared_or_not(service):
     headers = {"content-type": "multipart/form-data; boundary=x"}
     answer = service.http.post("/v1/jobs", content=endless(), headers=headers)
     assert answer.status_code == 413 and "2 MB" in answer.json()["error"]
+
+
+def test_an_upload_that_breaks_off_is_no_fault_of_ours(service, caplog):
+    count = 'dmt_refused_total{status="422"}'
+    before = service.metric(count) if count in service.http.get("/metrics").text else 0
+    with socket.create_connection((service.http.base_url.host, service.http.base_url.port)) as raw:
+        raw.sendall(
+            b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+            b"Content-Length: 9999\r\n\r\n"
+            b'--x\r\nContent-Disposition: form-data; name="audio"; filename="a.wav"\r\n\r\nab'
+        )
+        time.sleep(0.1)
+    service.until(lambda: f"{count} {before + 1}" in service.http.get("/metrics").text, bool)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 @pytest.mark.parametrize(

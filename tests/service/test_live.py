@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import io
 import json
 import socket
@@ -11,6 +12,7 @@ import socket
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
 from serving import serving
 from websockets.asyncio.client import connect
@@ -151,13 +153,13 @@ def test_oversize_messages_and_broken_frames_close_the_connection(service):
 
 def test_whoever_vanishes_frees_the_worker(service, samples):
     for stage in range(3):
-        client = connect_sync(service.live)
-        if stage:
-            client.send(json.dumps(HELLO))
-        if stage == 2:
-            client.send(samples.tobytes())
-            assert client.recv(10) and client.recv(10) and client.recv(10)
-        client.socket.shutdown(socket.SHUT_RDWR)
+        with connect_sync(service.live) as client:
+            if stage:
+                client.send(json.dumps(HELLO))
+            if stage == 2:
+                client.send(samples.tobytes())
+                assert client.recv(10) and client.recv(10) and client.recv(10)
+            client.socket.shutdown(socket.SHUT_RDWR)
     service.until(lambda: service.http.get("/health").json()["live"], lambda count: count == 0)
     assert service.metric('dmt_live_total{outcome="failed"}') == 0
 
@@ -178,7 +180,32 @@ def test_whoever_takes_nothing_stops_the_renderer_and_then_loses_the_connection(
         assert 16 < service.metric(made) - made_before < 2000  # of 2500: what fits into the buffers on the way
 
 
-def test_too_many_are_turned_away(pipeline):
+def test_a_session_that_breaks_off_leaves_no_tensor_behind(service, samples):
+    """Without Python looking for circles: that it does so in time cannot be relied on."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = tensors()
+        for _ in range(3):
+            assert "int16" in refusal(service.live, json.dumps(HELLO), samples.tobytes(), samples.tobytes(), b"odd")
+            with connect_sync(service.live) as client:
+                client.send(json.dumps(HELLO))
+                client.send(samples.tobytes())
+                while isinstance(client.recv(10), str):
+                    pass
+                client.socket.shutdown(socket.SHUT_RDWR)
+        service.until(lambda: service.http.get("/health").json()["live"], lambda count: count == 0)
+        assert tensors() <= before
+    finally:
+        gc.enable()
+
+
+def tensors() -> int:
+    """How many there are in this process, where the service is."""
+    return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
+
+
+def test_too_many_are_turned_away(pipeline, caplog):
     with (
         serving(pipeline, Limits(live=1, live_waiting=1)) as service,
         connect_sync(service.live),
@@ -187,3 +214,4 @@ def test_too_many_are_turned_away(pipeline):
         with pytest.raises(InvalidStatus, match="503"):
             connect_sync(service.live)
         assert service.metric('dmt_refused_total{status="503"}') == 1
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
