@@ -9,7 +9,6 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from dmt.pipeline import load
-from dmt.scene import asset
 from dmt.web import opened
 
 OUTPUT = Path(__file__).with_name("web.png")
@@ -21,18 +20,18 @@ def main() -> None:
     """The bundled portrait says the bundled sentence, happily; the picture is taken while it speaks."""
     with opened(load(), port=0) as blocks, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1200, "height": 860})
+        page = browser.new_page(viewport={"width": 1200, "height": 920})
         page.set_default_timeout(10 * MINUTES)
         page.goto(blocks.local_url)
-        page.locator("#audio input[type=file]").first.set_input_files(asset("demo.flac"))
-        page.get_by_text("demo.flac").first.wait_for()
+        page.locator("#sentence").click()
+        page.locator("#audio").get_by_label("Play", exact=True).wait_for()
         page.get_by_label("Emotion").click()
         page.get_by_role("option", name="happy").click()
         page.get_by_role("button", name="Make the video").click()
         page.locator("#times table").wait_for()
         page.wait_for_function("document.querySelector('#video video').readyState >= 2")
         page.evaluate("(v => { v.pause(); v.currentTime = 1.0 })(document.querySelector('#video video'))")
-        page.mouse.move(600, 850)
+        page.mouse.move(600, 910)
         page.wait_for_timeout(2000)
         page.screenshot(path=OUTPUT)
         browser.close()

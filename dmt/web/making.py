@@ -35,11 +35,12 @@ class Wishes:
     seed: int | None
     size: int | None
     steps: int
+    watermark: bool
 
     def options(self) -> dict[str, Any]:
         """The fields of `dmt.scene.Options`. InputError: a file was chosen and not sent."""
         if self.pose == "file" and self.motion is None:
-            raise InputError("a pose from a file was chosen, and no pose file sent; send a .mat file under More")
+            raise InputError("a pose from a file was chosen, and no pose file sent; send a .mat file")
         return {
             "style": self.clip or self.style,
             "intensity": self.intensity,
@@ -48,6 +49,7 @@ class Wishes:
             "seed": int(self.seed or 0),
             "size": self.size,
             "steps": self.steps,
+            "watermark": self.watermark,
         }
 
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ..progress import Report
 
 BUNDLED, OWN = "bundled portrait", "my own picture"
+SENTENCE = "demo.flac"
+"""The asset that a visitor without a recording can take."""
+DOING = {"portrait": "listening", "motion": "drawing the first frames"}
+"""What comes after these reports, until there are frames to count."""
 POSES = [("natural", "natural"), ("still", "still"), ("from a file", "file")]
 SIZES = (256, 384, 512, 768)
 CSS = """
@@ -58,7 +62,9 @@ def page(pipeline: Pipeline, folder: Path, bounds: Bounds | None = None) -> gr.B
             with gr.Column(scale=5):
                 inputs = _inputs(bounds, learned)
             with gr.Column(scale=4):
-                video = gr.Video(label="Video", interactive=False, autoplay=True, elem_id="video", height=420)
+                video = gr.Video(
+                    label="Video", interactive=False, autoplay=True, elem_id="video", height=420, buttons=[]
+                )
                 download = gr.DownloadButton("Download the mp4", interactive=False, elem_id="download")
                 times = gr.Markdown("The video appears here.", elem_id="times")
         button = inputs.pop("button")
@@ -68,15 +74,17 @@ def page(pipeline: Pipeline, folder: Path, bounds: Bounds | None = None) -> gr.B
                 wishes = _wishes(dict(zip(inputs, values, strict=True)), learned)
                 result = traceless(make, pipeline, wishes, bounds.sound, _shown(progress), folder)
             except InputError as error:
-                raise gr.Error(str(error), duration=None, title="That did not work", print_exception=False) from None
+                gr.Warning(str(error), duration=15)
+                return None, gr.DownloadButton(value=None, interactive=False), f"**That did not work:** {error}"
             for note in result.notes:
                 gr.Info(note)
             return str(result.path), gr.DownloadButton(value=str(result.path), interactive=True), table(result)
 
-        button.click(
+        button.click(lambda: "", None, times, queue=False, show_progress="hidden", api_name=False).then(
             run,
             list(inputs.values()),
             [video, download, times],
+            show_progress_on=video,
             concurrency_limit=bounds.workers,
             api_name=False,
             trigger_mode="once",
@@ -105,6 +113,7 @@ def opened(
                 theme=gr.themes.Soft(primary_hue="teal", neutral_hue="slate"),
                 css=CSS,
                 footer_links=[],
+                allowed_paths=[str(asset(SENTENCE))],
                 quiet=True,
             )
         except OSError as error:
@@ -132,50 +141,55 @@ def _wishes(values: dict[str, Any], learned: bool) -> Wishes:
 
 
 def _shown(progress: gr.Progress) -> Report:
-    """Stages as one bar: frames that are encoded; before the first, the stage that is at work. Five times a second."""
-    last = 0.0
+    """Stages as one bar: frames that are encoded; before the first, what is at work. Five times a second."""
+    last, encoding = 0.0, False
 
     def report(stage: str, done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last < 0.2 and done < total:
-            return
-        last = time.monotonic()
-        if stage == "encode":
+        nonlocal last, encoding
+        if stage == "encode" and (time.monotonic() - last >= 0.2 or done == total):
+            last, encoding = time.monotonic(), True
             progress(done / max(1, total), desc=f"frame {done} of {total}")
-        elif stage not in ("render", "motion"):
-            progress(0, desc=stage)
+        elif stage in DOING and not encoding:
+            progress(0, desc=DOING[stage])
 
     return report
 
 
 def _inputs(bounds: Bounds, learned: bool) -> dict[str, Any]:
-    """The components by the names of `Wishes`, and `button`."""
+    """The components by the names of `Wishes` and `who`, and `button`."""
     audio = gr.Audio(
         label=f"Voice: any sound, at most {bounds.sound:g} s",
         sources=["upload", "microphone"],
         type="filepath",
         elem_id="audio",
+        buttons=[],
     )
+    sentence = gr.Button("No recording at hand? Take the bundled sentence", size="sm", elem_id="sentence")
     with gr.Row():
         with gr.Column(min_width=220):
             who = gr.Radio([BUNDLED, OWN], value=BUNDLED, label="Face", elem_id="who")
-            shown = gr.Image(str(asset("portrait.png")), label="Bundled", height=210, interactive=False)
-            image = gr.Image(label="Picture", type="filepath", height=210, visible=False, elem_id="image")
+            shown = gr.Image(
+                str(asset("portrait.png")),
+                show_label=False,
+                height=210,
+                interactive=False,
+                buttons=[],
+                elem_id="bundled",
+            )
+            image = gr.Image(label="Picture", type="filepath", height=210, visible=False, elem_id="image", buttons=[])
         with gr.Column(min_width=260):
             style = gr.Dropdown(list(emotion_names()), value="neutral", label="Emotion", elem_id="style")
-            intensity = gr.Slider(0, 2, 1, step=0.05, label="Strength", info="0 neutral, 1 as filmed")
+            intensity = gr.Slider(0, 2, 1, step=0.05, label="Strength", info="1: as filmed", buttons=[])
             pose = gr.Radio(POSES, value="natural", label="Head", elem_id="pose")
+            motion = gr.File(label="Pose (.mat)", file_types=[".mat"], height=130, visible=False, elem_id="motion")
             blink = gr.Checkbox(True, label="Blink", visible=not learned)
-    with gr.Accordion("More: one's own style and pose, seed, size", open=False):
-        with gr.Row():
-            clip = gr.File(
-                label="Style clip (.mat, .txt), instead of the emotion", file_types=[".mat", ".txt"], height=110
-            )
-            motion = gr.File(label="Pose (.mat)", file_types=[".mat"], height=110)
+    with gr.Accordion("More: a style clip of one's own, seed, size, watermark", open=False):
+        clip = gr.File(label="Style clip (.mat, .txt), instead of the emotion", file_types=[".mat", ".txt"], height=130)
         with gr.Row():
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, info="same seed, same video")
             size = gr.Dropdown(list(SIZES), value=512, label="Size (pixels)", visible=not learned)
             steps = gr.Dropdown([1, 2, 5, 10, 20, 50], value=10, label="Diffusion steps")
+        watermark = gr.Checkbox(False, label="A visible mark on every frame")
     button = gr.Button("Make the video", variant="primary", elem_id="make")
     who.change(
         lambda chosen: (gr.update(visible=chosen == BUNDLED), gr.update(visible=chosen == OWN)),
@@ -184,6 +198,21 @@ def _inputs(bounds: Bounds, learned: bool) -> dict[str, Any]:
         queue=False,
         api_name=False,
     )
-    names = ("audio", "who", "image", "style", "intensity", "clip", "pose", "motion", "blink", "seed", "size", "steps")
-    parts = (audio, who, image, style, intensity, clip, pose, motion, blink, seed, size, steps)
-    return dict(zip(names, parts, strict=True)) | {"button": button}
+    pose.change(lambda chosen: gr.update(visible=chosen == "file"), pose, motion, queue=False, api_name=False)
+    sentence.click(lambda: str(asset(SENTENCE)), None, audio, queue=False, api_name=False)
+    return {
+        "audio": audio,
+        "who": who,
+        "image": image,
+        "style": style,
+        "intensity": intensity,
+        "clip": clip,
+        "pose": pose,
+        "motion": motion,
+        "blink": blink,
+        "seed": seed,
+        "size": size,
+        "steps": steps,
+        "watermark": watermark,
+        "button": button,
+    }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 
 pytest.importorskip("gradio", reason="the page comes with the extra [web]")
@@ -51,28 +52,54 @@ def visitor(address):
         browser.close()
 
 
-def test_from_upload_to_playing_video_and_a_wrong_file(visitor, voice, tmp_path):
-    (tmp_path / "notes.wav").write_bytes(b"this is no sound")
-    upload = visitor.locator("#audio input[type=file]").first
-    upload.set_input_files(tmp_path / "notes.wav")
-    visitor.get_by_text("notes.wav").first.wait_for()
+def press_and_read(visitor) -> str:
+    """The sentence under the video after the button was pressed and something was wrong."""
     visitor.get_by_role("button", name="Make the video").click()
-    said = visitor.get_by_text("is not a media file")
+    said = visitor.locator("#times").get_by_text("That did not work")
     said.wait_for()
-    assert "notes.wav" in said.inner_text() and "/" not in said.inner_text().split(" is not")[0]
+    return visitor.locator("#times").inner_text()
 
-    visitor.reload(wait_until="networkidle")
-    visitor.get_by_role("button", name="Make the video").wait_for()
-    upload.set_input_files(voice(tmp_path / "voice.wav", 1.0))
-    visitor.get_by_text("voice.wav").first.wait_for()
+
+def test_what_is_wrong_is_said(visitor, tmp_path):
+    assert "no voice yet" in press_and_read(visitor)
+
+    (tmp_path / "notes.wav").write_bytes(b"this is no sound")
+    visitor.locator("#audio input[type=file]").first.set_input_files(tmp_path / "notes.wav")
+    visitor.locator("#audio").get_by_label("Clear").wait_for()
+    visitor.locator("#times").get_by_text("no voice yet").wait_for()
+    visitor.get_by_role("button", name="Make the video").click()
+    said = visitor.locator("#times").get_by_text("is not a media file")
+    said.wait_for()
+    assert "work: notes.wav is not" in said.inner_text()
+    visitor.get_by_text("notes.wav is not a media file").nth(1).wait_for()  # once under the video, once on top
+
+    visitor.locator("#audio").get_by_label("Clear").click()
+    visitor.locator("#sentence").click()
+    visitor.locator("#audio").get_by_label("Play", exact=True).wait_for()
+    visitor.get_by_role("button", name="Make the video").click()
+    visitor.locator("#times").get_by_text("demo.flac is longer than 3 s").wait_for()
+
+
+def test_from_upload_to_playing_video(visitor, voice, tmp_path):
+    visitor.locator("#audio input[type=file]").first.set_input_files(voice(tmp_path / "voice.wav", 1.0))
+    visitor.locator("#audio").get_by_label("Clear").wait_for()
+    visitor.locator("#pose").get_by_label("from a file").click()
+    assert "no pose file sent" in press_and_read(visitor)
+    scipy.io.savemat(
+        tmp_path / "nod.mat", {"coeff": np.zeros((4, 257)), "transform_params": np.tile([256, 256, 1, 0, 0], (4, 1))}
+    )
+    visitor.locator("#motion input[type=file]").set_input_files(tmp_path / "nod.mat")
+    visitor.locator("#motion").get_by_text("nod").first.wait_for()
     visitor.get_by_role("button", name="More").click()
     visitor.get_by_label("Size (pixels)").click()
     visitor.get_by_role("option", name="256").click()
     visitor.get_by_label("Diffusion steps").click()
     visitor.get_by_role("option", name="1", exact=True).click()
+    visitor.get_by_label("A visible mark").check()
     visitor.get_by_role("button", name="Make the video").click()
     visitor.locator("#video video").wait_for()
     visitor.locator("#times table").wait_for()
+    assert "did not work" not in visitor.locator("#times").inner_text()
     visitor.wait_for_function(
         "(v => v && v.readyState >= 2 && v.videoWidth == 256)(document.querySelector('#video video'))"
     )
@@ -86,7 +113,7 @@ def test_from_upload_to_playing_video_and_a_wrong_file(visitor, voice, tmp_path)
 
 def wishes(sound: Path, **others) -> Wishes:
     plain = {"image": None, "style": "happy", "intensity": 1.0, "clip": None, "pose": "natural", "motion": None}
-    plain |= {"blink": True, "seed": 0, "size": 64, "steps": 1}
+    plain |= {"blink": True, "seed": 0, "size": 64, "steps": 1, "watermark": False}
     return Wishes(**{"audio": str(sound)} | plain | others)
 
 
