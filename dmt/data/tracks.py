@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..face.matfile import FULL_WIDTH, finite_rows
+from ..face.matfile import FULL_WIDTH, finite_rows, mat_arrays
 from ..rates import COEFFICIENTS, FRAME_RATE, POSE
 from .clip import pose_rows
 
@@ -107,10 +106,7 @@ def _npy(path: Path) -> NDArray[np.float32]:
 
 
 def _mat(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    try:
-        content = scipy.io.loadmat(path, variable_names=["coeff", "transform_params"])
-    except Exception as error:  # scipy raises a dozen kinds for damaged files; all mean the same to the user
-        raise InputError(f"{path} cannot be read as a MATLAB .mat file (version 7 or older): {error}") from None
+    content = mat_arrays(path, ("coeff", "transform_params"))
     if "coeff" not in content:
         raise InputError(f"{path} has no array 'coeff'; expected a .mat file in DreamTalk's layout")
     full = finite_rows(content["coeff"], FULL_WIDTH, f"'coeff' in {path}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
-import scipy.io
+from numpy.typing import NDArray
 
 from ..errors import InputError
+from .matlab import read_variables
 
 FULL_WIDTH = 257
 """Columns of `coeff`: 80 identity, 64 expression, 80 texture, 3 angle, 27 light, 3 translation."""
@@ -22,19 +24,25 @@ def read_mat(path: Path, wanted: dict[str, int]) -> dict[str, np.ndarray]:
     """
     if not os.path.isfile(path):
         raise InputError(f"no such file: {path}")
-    try:
-        content = scipy.io.loadmat(path, variable_names=list(wanted))
-    except Exception as error:  # scipy raises a dozen kinds for damaged files; all mean the same to the user
-        raise InputError(f"{path} cannot be read as a MATLAB .mat file (version 7 or older): {error}") from None
+    content = mat_arrays(path, wanted)
     arrays = {}
     for name, width in wanted.items():
         if name not in content:
             raise InputError(f"{path} has no array '{name}'; expected a .mat file in DreamTalk's layout")
         arrays[name] = finite_rows(content[name], width, f"'{name}' in {path}")
     if len({len(rows) for rows in arrays.values()}) > 1:
-        found = ", ".join(f"{name} {len(rows)}" for name, rows in arrays.items())
+        found = " and ".join(f"{len(rows)} of '{name}'" for name, rows in arrays.items())
         raise InputError(f"the arrays of {path} have different numbers of frames ({found})")
     return arrays
+
+
+def mat_arrays(path: Path, wanted: Container[str]) -> dict[str, NDArray[np.generic]]:
+    """Those arrays of real numbers that are wanted and there. InputError: no .mat file, damaged."""
+    try:
+        found = read_variables(path, wanted)
+    except (ValueError, OSError, MemoryError) as error:
+        raise InputError(f"{path} cannot be read as a MATLAB .mat file (version 7 or older): {error}") from None
+    return {variable.name: variable.values for variable in found if variable.values is not None}
 
 
 def finite_rows(values: np.ndarray, width: int, what: str) -> np.ndarray:

@@ -7,13 +7,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 import torch
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..face.basis import POINTS, LandmarkBasis
 from ..face.matfile import FULL_WIDTH
+from ..face.matlab import read_variables
 from ..rates import COEFFICIENTS, FRAME_RATE, POSE, STYLE_FRAMES
 from .finding import Finding, damaged
 
@@ -29,8 +29,9 @@ Facts = list[tuple[str, str]]
 def from_mat(path: Path) -> Finding:
     """DreamTalk's layout: `coeff` [T, 257] and perhaps `transform_params` [T, 5]; others are named, not understood."""
     with damaged(path, "a MATLAB .mat file (version 7 or older)"):
-        content = {k: v for k, v in scipy.io.loadmat(path).items() if not k.startswith("__")}
-    facts: Facts = [(name, described(value)) for name, value in content.items()]
+        found = [variable for variable in read_variables(path) if variable.name]
+    content = {variable.name: variable.values for variable in found if variable.values is not None}
+    facts: Facts = [(v.name, described(content.get(v.name, v.kind))) for v in found]
     coeff, crop = content.get("coeff"), content.get("transform_params")
     if not _table(coeff, FULL_WIDTH):
         raise InputError(
@@ -151,6 +152,8 @@ def _finite(path: Path, values: NDArray) -> None:
 
 def described(values: object) -> str:
     """Shape, type and range of an array in a few words."""
+    if isinstance(values, str):
+        return values
     if not isinstance(values, np.ndarray):
         return type(values).__name__
     text = f"{list(values.shape)} {values.dtype}"
