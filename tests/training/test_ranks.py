@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from dmt.checkpoint import load_model
 from dmt.config import to_dict
