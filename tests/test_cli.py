@@ -121,6 +121,7 @@ def test_doctor_reports_each_part_and_mends_each_fault(capsys):
     run(["doctor"])
     shown = capsys.readouterr().out
     assert all(name in shown for name in names)
+    assert shown.splitlines()[-1].startswith(("all ", "`dmt generate` works here; "))
 
 
 def test_doctor_finds_a_wrong_operator(monkeypatch):

@@ -2,8 +2,8 @@
 
 A whole hour of the bundled sentence, again and again, through the bundled model at 128 x 128 into an mp4. One run, on
 a core shared with other work (620 s of it): 827 MB in memory after a minute of video, 830 after ten, 832 after thirty
-and 836 after sixty, 868 at the most. The 9 MB are the mp4's index, which is written at its end: 40 bytes a frame and a
-packet of sound, doubled as it grows (an hour of black frames, written without making any, takes 10 MB).
+and 836 after sixty, 868 at the most. The 9 MB are the mp4's index, which is written at its end: an hour of black frames
+and silence, written without the rest, takes 10.
 """
 
 from __future__ import annotations

@@ -21,10 +21,9 @@ def inspect(
     from .report import show_finding
 
     found = look(file)
-    page = None if picture is None else draw(found)
     show_finding(found.kind, found.facts, [use.format(shlex.quote(str(file))) for use in found.takes])
-    if page is not None:
-        write_png(page, picture)
+    if picture is not None:
+        write_png(draw(found), picture)
         typer.echo(f"wrote {picture}")
 
 

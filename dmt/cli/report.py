@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -99,10 +100,23 @@ def _megabytes(size: int | None) -> str:
 
 
 def show_checks(checks: Sequence[Check]) -> None:
-    """One line per check, and under each fault the command that mends it."""
-    console = Console()
+    """One line per check, under each fault the command that mends it, and the report in a sentence."""
     marks = {"good": "[green]ok     [/green]", "warning": "[yellow]missing[/yellow]", "bad": "[red]FAULT  [/red]"}
+    width = max(len(check.name) for check in checks)
+    lines = []
     for check in checks:
-        console.print(f"{marks[check.state]} {check.name:<28} {escape(check.found)}", highlight=False, soft_wrap=True)
+        lines.append(f"{marks[check.state]} {check.name:<{width}} {escape(check.found)}")
         if check.mend:
-            console.print(f"{'':<36} -> {escape(check.mend)}", highlight=False, soft_wrap=True)
+            lines.append(f"{'':<{8 + width}} -> {escape(check.mend)}")
+    Console().print("\n".join([*lines, _verdict(checks)]), highlight=False, soft_wrap=True)
+
+
+def _verdict(checks: Sequence[Check]) -> str:
+    count = Counter(check.state for check in checks)
+    if count["bad"]:
+        return (
+            f"{count['bad']} to be mended before `dmt generate` can be trusted, {count['warning']} more would be nice"
+        )
+    if count["warning"]:
+        return f"`dmt generate` works here; {count['warning']} of {len(checks)} could be better"
+    return f"all {len(checks)} are well"

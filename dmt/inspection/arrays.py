@@ -19,6 +19,8 @@ from .finding import Finding, damaged
 
 LARGEST = 2 << 30
 """Bytes that the arrays of a compressed file may unfold to, and that a text may have a fourth of."""
+DRAWN = 4096
+"""Rows and columns of a table that are drawn at most."""
 STYLE = ("dmt generate --style {}", "dreamtalk --style_clip_path {}")
 POSE_USE = ("dmt generate --pose {}", "dreamtalk --pose_path {}")
 REFERENCE = "dmt evaluate lips --reference {}"
@@ -70,7 +72,8 @@ def from_npz(path: Path) -> Finding:
     if "landmarks" in arrays or len(arrays) == 1:
         return _array(path, arrays.get("landmarks", next(iter(arrays.values()))), facts)
     if arrays and all(_table(value, COEFFICIENTS) for value in arrays.values()):
-        return Finding("style clips by name", tuple(facts))
+        faces = {name: np.median(value, axis=0).astype(np.float32) for name, value in arrays.items()}
+        return Finding("style clips by name", tuple(facts), faces=faces)
     return Finding("named arrays (.npz)", tuple(facts))
 
 
@@ -97,7 +100,7 @@ def _array(path: Path, values: NDArray, facts: Facts) -> Finding:
         _finite(path, points)
         points = points if points.shape[1] == 3 else np.pad(points, ((0, 0), (0, 1)))
         return Finding("face-mesh landmarks", tuple(facts), ("dmt generate --landmarks {}",), landmarks=points)
-    if values.ndim != 2 or not len(values):
+    if values.ndim != 2 or not values.size:
         return Finding("an array", tuple(facts))
     rows = np.asarray(values, np.float32) if values.shape[1] <= FULL_WIDTH else None
     if rows is not None:
@@ -111,8 +114,10 @@ def _array(path: Path, values: NDArray, facts: Facts) -> Finding:
         return _motion(path, "full coefficient rows", facts, (), rows[:, 80:144], None)
     if values.shape[1] in (512, 1024):
         seconds = len(values) / (2 * FRAME_RATE)
-        return Finding("speech features, 50 rows a second", (*facts, ("length", f"{seconds:.2f} s")))
-    return Finding("a table of numbers", tuple(facts))
+        kind, facts = "speech features, 50 rows a second", [*facts, ("length", f"{seconds:.2f} s")]
+    else:
+        kind = "a table of numbers"
+    return Finding(kind, tuple(facts), table=np.asarray(values[:DRAWN, :DRAWN], np.float32))
 
 
 def _motion(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 from safetensors import safe_open
@@ -14,6 +16,8 @@ from .finding import Finding, damaged
 
 DENOISER = ("diff_net.", "net.content_encoder.")
 RENDERER = "mapping_net."
+PARTS = 12
+"""Parts of a network whose sizes are drawn."""
 SHOWN = 3
 """Names of tensors that are shown of a file of unknown origin."""
 
@@ -31,7 +35,8 @@ def from_safetensors(path: Path) -> Finding:
         speech = config.get("speech", {}).get("pretrained")
         facts.append(("speech encoder", f"pretrained: {speech}" if speech else "in the file"))
         facts += [(f"record: {key}", str(value)[:100]) for key, value in list(record.items())[:8]]
-    return Finding(FORMAT, tuple(facts), ("dmt generate --checkpoint {}", "dmt evaluate ... --checkpoint {}"))
+    takes = ("dmt generate --checkpoint {}", "dmt evaluate ... --checkpoint {}")
+    return Finding(FORMAT, tuple(facts), takes, parts=_parts(shapes))
 
 
 def from_torch(path: Path) -> Finding:
@@ -60,12 +65,25 @@ def _weights(path: Path, shapes: dict[str, tuple[int, ...]]) -> Finding:
     facts = _counts(shapes)
     if not use:
         facts.append(("first tensors", ", ".join(f"{n} {list(s)}" for n, s in list(shapes.items())[:SHOWN])[:300]))
-    return Finding(kind, tuple(facts), use)
+    return Finding(kind, tuple(facts), use, parts=_parts(dict(zip(names, shapes.values(), strict=True))))
+
+
+def _parts(shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
+    """Numbers by the first part of the names, or the first that tells them apart; the `PARTS` largest."""
+    depth = 1
+    while depth < 4 and len({_start(name, depth) for name in shapes}) < 3:
+        depth += 1
+    parts: Counter[str] = Counter()
+    for name, shape in shapes.items():
+        parts[_start(name, depth)] += prod(shape)
+    return dict(parts.most_common(PARTS))
+
+
+def _start(name: str, depth: int) -> str:
+    return ".".join(name.split(".")[:depth])
 
 
 def _counts(shapes: dict[str, tuple[int, ...]]) -> list[tuple[str, str]]:
-    from math import prod
-
     return [("tensors", str(len(shapes))), ("numbers", f"{sum(prod(s) for s in shapes.values()):,}")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,10 +55,17 @@ def draw(finding: Finding) -> Image.Image:
     if finding.expression is not None:
         blocks.append(_strip(finding.expression, finding.pose))
     if finding.loudness is not None:
-        blocks.append(panel("loudness (peak)", {"": finding.loudness}, per_second=None))
+        per_second = len(finding.loudness) / finding.seconds
+        blocks.append(panel("loudness (peak)", {"": finding.loudness}, per_second))
+    if finding.faces:
+        blocks += [*_named_faces(finding.faces)]
+    if finding.table is not None:
+        blocks.append(_table(finding.table))
+    if finding.parts:
+        blocks.append(_bars("numbers in each part", finding.parts))
     if not blocks:
         raise InputError(f"there is nothing to draw of {finding.kind}; leave --picture out")
-    page = Image.new("RGB", (WIDTH, sum(block.height for block in blocks)), "white")
+    page = Image.new("RGB", (max(block.width for block in blocks), sum(block.height for block in blocks)), "white")
     top = 0
     for block in blocks:
         page.paste(block, (0, top))
@@ -98,7 +106,7 @@ def _typical(name: str) -> torch.Tensor:
     return clip.coefficients[~clip.padding].median(0).values
 
 
-def panel(title: str, curves: dict[str, NDArray], per_second: int | None = FRAME_RATE) -> Image.Image:
+def panel(title: str, curves: dict[str, NDArray], per_second: float = FRAME_RATE) -> Image.Image:
     """Curves of the same length over time with labelled axes, WIDTH x PANEL pixels."""
     page = Image.new("RGB", (WIDTH, PANEL), "white")
     pen = ImageDraw.Draw(page)
@@ -116,11 +124,10 @@ def panel(title: str, curves: dict[str, NDArray], per_second: int | None = FRAME
         pen.line([(LEFT, y), (WIDTH - RIGHT, y)], fill=PALE)
         pen.text((LEFT - 6, y), f"{value:g}", font=_font(11), fill=INK, anchor="rm")
     count = len(next(iter(curves.values())))
-    if per_second:
-        for second in _ticks(0, count / per_second):
-            x = LEFT + (WIDTH - LEFT - RIGHT) * second * per_second / max(1, count - 1)
-            if x <= WIDTH - RIGHT:
-                pen.text((x, bottom + 4), f"{second:g} s", font=_font(11), fill=INK, anchor="mt")
+    for second in _ticks(0, count / per_second):
+        x = LEFT + (WIDTH - LEFT - RIGHT) * second * per_second / max(1, count - 1)
+        if x <= WIDTH - RIGHT:
+            pen.text((x, bottom + 4), f"{second:g} s", font=_font(11), fill=INK, anchor="mt")
     label = WIDTH - RIGHT
     for colour, (name, curve) in zip(COLOURS, curves.items(), strict=False):
         pen.line(_points(height(curve)), fill=colour, width=2)
@@ -150,18 +157,51 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _strip(expression: NDArray, pose: NDArray | None) -> Image.Image:
     """Landmark faces at evenly spread moments."""
-    basis = LandmarkBasis.load()
     moments = np.linspace(0, len(expression) - 1, min(FACES, len(expression))).round().astype(int)
-    faces = basis.landmarks(torch.from_numpy(expression[moments]))
+    faces = LandmarkBasis.load().landmarks(torch.from_numpy(expression[moments]))
     if pose is not None:
         faces = faces @ rotation(torch.from_numpy(np.asarray(pose[moments], np.float32))).mT
+    return _row(faces.numpy(), [f"{moment / FRAME_RATE:.2f} s" for moment in moments])
+
+
+def _named_faces(faces: Mapping[str, NDArray]) -> Iterator[Image.Image]:
+    """Rows of landmark faces, `FACES` in each."""
+    names = list(faces)
+    points = LandmarkBasis.load().landmarks(torch.from_numpy(np.stack([faces[name] for name in names]))).numpy()
+    for start in range(0, len(names), FACES):
+        yield _row(points[start : start + FACES], names[start : start + FACES])
+
+
+def _row(faces: NDArray, labels: Sequence[str]) -> Image.Image:
+    """Faces [n, 478, 3] beside one another, each over its label."""
     page = Image.new("RGB", (WIDTH, FACE + 24), "white")
     pen = ImageDraw.Draw(page)
-    for index, (moment, face) in enumerate(zip(moments, faces.numpy(), strict=True)):
+    for index, (label, face) in enumerate(zip(labels, faces, strict=True)):
         at = np.array([FACE * (index + 0.5), 0.36 * FACE + 8])
         _outline(pen, face[:, :2] * 0.42 * FACE + at)
-        pen.text((at[0], FACE + 8), f"{moment / FRAME_RATE:.2f} s", font=_font(11), fill=INK, anchor="mt")
+        pen.text((at[0], FACE + 8), label, font=_font(11), fill=INK, anchor="mt")
     return page
+
+
+def _bars(title: str, sizes: Mapping[str, int]) -> Image.Image:
+    """A bar for each name."""
+    page = Image.new("RGB", (WIDTH, 34 + 20 * len(sizes)), "white")
+    pen = ImageDraw.Draw(page)
+    pen.text((10, 4), title, font=_font(13), fill=INK)
+    left, room = WIDTH // 3, WIDTH // 2
+    for index, (name, size) in enumerate(sizes.items()):
+        y = 38 + 20 * index
+        pen.text((left - 8, y), name[-45:], font=_font(11), fill=INK, anchor="rm")
+        pen.rectangle([left, y - 6, left + room * size / max(1, *sizes.values()), y + 6], fill=COLOURS[0])
+        pen.text((WIDTH - RIGHT, y), f"{size:,}", font=_font(11), fill=INK, anchor="rm")
+    return page
+
+
+def _table(values: NDArray) -> Image.Image:
+    """Each number of [T, n] a grey, time to the right; black and white are the 2nd and 98th percentile."""
+    low, high = np.percentile(values, (2, 98))
+    shades = (255 * np.clip((values.T - low) / max(1e-12, high - low), 0, 1)).astype(np.uint8)
+    return Image.fromarray(shades).convert("RGB").resize((WIDTH, 300), Image.Resampling.BOX)
 
 
 def _outline(pen: ImageDraw.ImageDraw, points: NDArray) -> None:
@@ -179,7 +219,7 @@ def _outline(pen: ImageDraw.ImageDraw, points: NDArray) -> None:
 def _landmark_face(landmarks: NDArray) -> Image.Image:
     low, high = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
     zoom = 300 / max(1e-6, float((high - low).max()))
-    page = Image.new("RGB", (WIDTH, 320), "white")
+    page = Image.new("RGB", (320, 320), "white")
     _outline(ImageDraw.Draw(page), (landmarks[:, :2] - low) * zoom + 10)
     return page
 
@@ -188,7 +228,7 @@ def _picture(picture: NDArray, landmarks: NDArray | None) -> Image.Image:
     zoom = min((WIDTH - 20) / picture.shape[1], 360 / picture.shape[0])
     size = (max(1, round(picture.shape[1] * zoom)), max(1, round(picture.shape[0] * zoom)))
     shown = Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
-    page = Image.new("RGB", (WIDTH, size[1] + 20), "white")
+    page = Image.new("RGB", (size[0] + 20, size[1] + 20), "white")
     page.paste(shown, (10, 10))
     if landmarks is not None:
         pen = ImageDraw.Draw(page)

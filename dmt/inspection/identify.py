@@ -26,8 +26,10 @@ def inspect(path: str | Path) -> Finding:
     path = Path(path)
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder; name a file in it")
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         raise InputError(f"no such file: {path}")
+    if not os.path.isfile(path):
+        raise InputError(f"{path} is a pipe or a device; save it to a file first")
     try:
         with open(path, "rb") as file:
             start = file.read(64)

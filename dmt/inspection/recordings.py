@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..face.image import read_image
@@ -36,22 +37,30 @@ def from_media(path: Path) -> Finding:
             sound = check_audio(path)
             facts.append(("sound", f"{sound.samples / SAMPLE_RATE:.2f} s, peak {sound.peak:.3f}"))
             takes.append("dmt generate --audio {}")
+            loudness, seconds = _loudness(path, sound.samples), sound.samples / SAMPLE_RATE
         except InputError as error:
+            loudness, seconds = None, 0.0
             facts.append(("sound", "none" if "no sound track" in str(error) else str(error)))
         first = next(film_pictures(path))[1]
-        return Finding("film", tuple(facts), tuple(takes), picture=first)
+        return Finding("film", tuple(facts), tuple(takes), picture=first, loudness=loudness, seconds=seconds)
 
 
 def _sound(path: Path) -> Finding:
     sound = check_audio(path)
-    piece = max(1, -(-sound.samples // PIECES))
-    loudness = np.array([np.abs(block).max() for block in audio_blocks(path, piece)], np.float32)
     facts = [
         ("length", f"{sound.samples / SAMPLE_RATE:.2f} s"),
         ("sound track", f"{sound.rate} Hz, {sound.channels} channel{'s' if sound.channels > 1 else ''} when written"),
         ("peak", f"{sound.peak:.3f}" + (" (silent)" if sound.peak < 1e-4 else "")),
     ]
-    return Finding("sound", tuple(facts), ("dmt generate --audio {}", "dreamtalk --wav_path {}"), loudness=loudness)
+    takes = ("dmt generate --audio {}", "dreamtalk --wav_path {}")
+    seconds = sound.samples / SAMPLE_RATE
+    return Finding("sound", tuple(facts), takes, loudness=_loudness(path, sound.samples), seconds=seconds)
+
+
+def _loudness(path: Path, samples: int) -> NDArray[np.float32]:
+    """[n], n at most `PIECES`."""
+    piece = max(1, -(-samples // PIECES))
+    return np.array([np.abs(block).max() for block in audio_blocks(path, piece)], np.float32)
 
 
 def from_picture(path: Path) -> Finding:

@@ -69,11 +69,8 @@ def test_kinds(tmp_path, name, kind, use):
     found = inspect(made(tmp_path, name))
     assert kind in found.kind and found.facts
     assert any(use in command for command in found.takes) or not use
-    if name[-3:] not in ("pth", ".pt") and name != "w.npy":
-        assert draw(found).width == 960
-    else:
-        with pytest.raises(InputError, match="nothing to draw"):
-            draw(found)
+    page = np.asarray(draw(found).convert("L"))
+    assert page.shape[1] <= 960 and (page.min() < 128 or name[0] == "w")  # features of zeros are one grey
 
 
 @pytest.mark.parametrize(
@@ -88,7 +85,13 @@ def test_kinds(tmp_path, name, kind, use):
     ],
 )
 def test_what_is_bundled(name, kind):
-    assert inspect(asset(name)).kind == kind or kind in inspect(asset(name)).kind
+    found = inspect(asset(name))
+    assert kind in found.kind
+    if name == "landmark_basis.npz":
+        with pytest.raises(InputError, match="nothing to draw"):
+            draw(found)
+    else:
+        assert (np.asarray(draw(found).convert("L")) < 128).sum() > 300
 
 
 def test_shown_and_drawn(tmp_path, capsys):
