@@ -96,8 +96,8 @@ def program(checkpoint: Path, *arguments: str, folder: Path) -> Iterator[tuple[s
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", "from dmt.cli import main; main()", "serve", *where, *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=log,
+            stdout=log,
+            stderr=subprocess.STDOUT,
             env={
                 **os.environ,
                 "PYTHONPATH": str(Path(dmt.__file__).parents[1]),

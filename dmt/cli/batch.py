@@ -9,9 +9,18 @@ import typer
 
 from .generate import Checkpoint, Device, Renderer, Wav2vec
 
+SHOWN = 5
+"""Failures that are named on the screen; the report has all."""
+
 
 def batch(
-    jobs: Annotated[Path, typer.Argument(help="A .csv or .jsonl table, or a folder of voices and portraits.")],
+    jobs: Annotated[
+        Path,
+        typer.Argument(
+            help="A .csv or .jsonl table (columns: audio, and as wished image, output, and the options of dmt generate "
+            "by their names: style, seed, size ...), or a folder of voices and portraits."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the videos and report.md.")],
     styles: Annotated[str, typer.Option(help="Of a folder's jobs: emotions, with commas between.")] = "neutral",
     workers: Annotated[int, typer.Option(help="Processes (with --ray: actors) at a time.")] = 1,
@@ -37,6 +46,11 @@ def batch(
             progress=lambda done, total: show("jobs", done, total),
         )
     failed = summary.count("failed")
+    reasons = [f"{outcome.output}: {outcome.reason}" for outcome in summary.outcomes if outcome.state == "failed"]
+    for reason in reasons[:SHOWN]:
+        typer.echo(f"failed: {reason}", err=True)
+    if failed > SHOWN:
+        typer.echo(f"and {failed - SHOWN} more", err=True)
     typer.echo(
         f"{summary.count('done')} of {len(listed)} videos are in {output}; {failed} failed, see {summary.report}"
     )

@@ -16,7 +16,7 @@ Host = Annotated[
 
 def serve(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Jobs made at once.")] = 1,
     waiting: Annotated[int, typer.Option(min=0, help="Jobs that may wait for a worker.")] = 32,
     live: Annotated[int, typer.Option(min=1, help="Live sessions at once.")] = 2,

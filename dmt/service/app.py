@@ -30,6 +30,17 @@ from .uploads import TooLarge, TooSlow, read_form, split, store
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
 
+ROUTES = {
+    "POST /v1/jobs": "a form with the file `audio`, as wished `image`, `style`, `pose` and options; the job's state",
+    "GET /v1/jobs/ID": "the job's state",
+    "GET /v1/jobs/ID/video": "the mp4",
+    "DELETE /v1/jobs/ID": "cancel, or remove what is done",
+    "WS /v1/live": "a JSON hello, then 16 kHz sound in; JPEG frames or fragmented mp4 out",
+    "GET /health": "up, and how busy",
+    "GET /metrics": "for Prometheus",
+}
+"""What `GET /` answers; docs/service.md says more."""
+
 
 def app(pipeline: Pipeline, limits: Limits | None = None) -> FastAPI:
     """The ASGI application around a pipeline. What it holds is made when it starts and removed when it stops."""
@@ -39,6 +50,7 @@ def app(pipeline: Pipeline, limits: Limits | None = None) -> FastAPI:
     made.add_exception_handler(InputError, service.refuse)
     made.add_exception_handler(HTTPException, service.say)
     made.add_exception_handler(Full, service.refuse)
+    made.get("/")(service.index)
     made.post("/v1/jobs", status_code=202)(service.post)
     made.get("/v1/jobs/{name}")(service.show)
     made.get("/v1/jobs/{name}/video")(service.video)
@@ -67,6 +79,10 @@ class _Service:
                 group.start_soon(self._jobs.expire)
                 yield
                 group.cancel_scope.cancel()
+
+    async def index(self) -> dict[str, Any]:
+        """What there is, for whoever opens the address."""
+        return {"service": "DreamTalk-DMT", "version": __version__, "routes": ROUTES}
 
     async def post(self, request: Request) -> JSONResponse:
         """A form: `audio` (file), `image`, `style`, `pose` (files, or names for the last two), and options."""
@@ -107,8 +123,9 @@ class _Service:
     async def delete(self, name: str) -> dict[str, Any]:
         """Cancel a job, or remove one that is over."""
         job = self._job(name)
+        over = job.over
         self._jobs.remove(job)
-        return self._state(job)
+        return {"id": job.id, "state": "removed" if over else job.state}
 
     async def live(self, socket: WebSocket) -> None:
         """A session; refused with status 503 where not even the queue has room."""
@@ -152,6 +169,8 @@ class _Service:
 
     async def say(self, _: Request, error: HTTPException) -> JSONResponse:
         """Every error has the same shape."""
+        if error.status_code == 404 and error.detail == "Not Found":  # starlette's, for a path without a route
+            error.detail = "there is nothing here; GET / lists what there is"
         self._metrics.refused.labels(str(error.status_code)).inc()
         return _error(error.status_code, str(error.detail))
 

@@ -25,6 +25,8 @@ def serve(pipeline: Pipeline, host: str = "127.0.0.1", port: int = 8000, limits:
     limits = limits or Limits()
     one_arena()
     with listening(host, port, limits) as listener:
+        name, taken = listener.getsockname()[:2]
+        print(f"the service is at http://{f'[{name}]' if ':' in name else name}:{taken}", flush=True)
         server(pipeline, limits).run(sockets=[listener])
 
 

@@ -14,6 +14,7 @@ import pytest
 from dmt.batch import Job, Maker, run_batch
 from dmt.batch.report import STATE
 from dmt.batch.work import MOST_STARTS, Worker, _claim
+from dmt.cli.app import run
 from dmt.errors import InputError
 from dmt.scene import Options
 
@@ -53,6 +54,18 @@ def test_a_batch_goes_on_where_it_stopped(jobs: list[Job], maker: Maker, tmp_pat
     after = videos(out)
     assert after["0.mp4"] == before["0.mp4"] and after["1.mp4"] != before["1.mp4"]
     assert not [path for path in out.iterdir() if path.name.endswith(".part")]
+
+
+def test_the_command_names_what_failed(jobs: list[Job], maker: Maker, tmp_path: Path, capsys) -> None:
+    rows = [f"{jobs[0].audio},good.mp4,64,1", *(f"absent.wav,{number}.mp4,64,1" for number in range(7))]
+    (tmp_path / "jobs.csv").write_text("\n".join(["audio,output,size,steps", *rows]))
+    arguments = ["--checkpoint", maker.checkpoint, "--device", "cpu", "-o", str(tmp_path / "out")]
+    assert run(["batch", str(tmp_path / "jobs.csv"), *arguments]) == 1
+    shown = capsys.readouterr()
+    assert "1 of 8 videos are in" in shown.out and "7 failed" in shown.out
+    assert (
+        shown.err.count("failed: ") == 5 and "failed: 0.mp4: no such file: " in shown.err and "and 2 more" in shown.err
+    )
 
 
 def kill_once(state: Path, victims: list[int], enough: threading.Event) -> None:

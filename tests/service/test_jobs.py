@@ -37,7 +37,7 @@ def test_from_upload_to_video(service, pipeline, speech, tmp_path):
     )
     own = np.stack(list(media.read_frames(tmp_path / "own.mp4")))
     assert np.array_equal(frames_of(answer.content, tmp_path / "sent.mp4"), own)
-    assert service.http.delete(f"/v1/jobs/{state['id']}").status_code == 200
+    assert service.http.delete(f"/v1/jobs/{state['id']}").json() == {"id": state["id"], "state": "removed"}
     assert service.http.get(f"/v1/jobs/{state['id']}").status_code == 404
 
 
@@ -139,6 +139,19 @@ def test_malformed_forms(service, sent, words):
 def test_pages_of_other_sites_are_refused(service, speech):
     for origin, status in (("http://evil.example", 403), (str(service.http.base_url).rstrip("/"), 200), ("null", 403)):
         assert service.http.get("/health", headers={"origin": origin}).status_code == status
+
+
+def test_the_address_says_what_there_is(service):
+    listed = service.http.get("/").json()["routes"]
+    routes = {(method, path.replace("{name}", "ID")) for method, path in known_routes(service)}
+    assert {tuple(route.split()) for route in listed if not route.startswith("WS")} == routes
+    lost = service.http.get("/v2/jobs")
+    assert lost.status_code == 404 and "GET /" in lost.json()["error"]
+
+
+def known_routes(service) -> set[tuple[str, str]]:
+    paths = service.http.get("/openapi.json").json()["paths"]
+    return {(method.upper(), path) for path, methods in paths.items() for method in methods} - {("GET", "/")}
 
 
 def test_unknown_jobs_and_health(service):
