@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
@@ -86,6 +87,16 @@ def write_video(path: Path) -> None:
         out.write_audio(TONE)
 
 
+def write_onnx(path: Path) -> None:
+    import onnx
+
+    number = onnx.TensorProto.FLOAT
+    values = [onnx.helper.make_tensor_value_info(name, number, ["batch", 3]) for name in ("x", "y")]
+    add = onnx.helper.make_node("Add", ["x", "b"], ["y"])
+    bias = onnx.helper.make_tensor("b", number, [3], [1.0, 2.0, 3.0])
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([add], "g", values[:1], values[1:], [bias])), path)
+
+
 def write_picture(path: Path) -> None:
     Image.fromarray(np.tile(NOISE[0], (2, 2, 1))).save(path)
 
@@ -115,6 +126,7 @@ KINDS = (
     ),
     *(Kind(f"face.{suffix}", write_picture, PICTURE) for suffix in ("png", "jpg", "bmp", "gif", "webp", "tiff")),
     Kind("film.mp4", write_video, (media.check_audio, frames, film, inspect)),
+    *([Kind("net.onnx", write_onnx, (inspect,))] if find_spec("onnx") else []),
 )
 
 

@@ -36,7 +36,12 @@ def export(
         from ..export import export_denoiser
 
         path = export_denoiser(_denoiser(checkpoint), output)
-    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    from ..inspection import inspect
+    from .report import show_finding
+
+    found = inspect(path)
+    show_finding(found.kind, found.facts, found.takes)
+    typer.echo(f"wrote {path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _denoiser(checkpoint: Path | None) -> MotionModel | DreamTalkDenoiser:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 
@@ -49,6 +50,31 @@ def from_torch(path: Path) -> Finding:
     if not shapes:
         raise InputError(f"{path} is a PyTorch file but holds no tensors; expected a checkpoint")
     return _weights(path, shapes)
+
+
+def from_onnx(path: Path) -> Finding:
+    """A network as `dmt export` writes it, or any other ONNX file: what goes in and what comes out."""
+    try:
+        import onnx
+    except ImportError:
+        raise InputError(f'{path}: looking into ONNX files needs onnx: pip install "dreamtalk-dmt[onnx]"') from None
+    with damaged(path, "an ONNX file"):
+        network = onnx.load(path, load_external_data=False)
+        ours = any(entry.key == "dmt" for entry in network.metadata_props)
+        shapes = {weight.name: tuple(weight.dims) for weight in network.graph.initializer}
+        facts = [(f"takes {value.name}", _signature(value)) for value in network.graph.input]
+        facts += [(f"gives {value.name}", _signature(value)) for value in network.graph.output]
+        facts += [("operators", str(len(network.graph.node))), *_counts(shapes)]
+    kind = "ONNX network, by dmt export" if ours else "ONNX network"
+    return Finding(kind, tuple(facts), parts=_parts(shapes))
+
+
+def _signature(value: Any) -> str:
+    import onnx
+
+    tensor = value.type.tensor_type
+    axes = [axis.dim_param or str(axis.dim_value) for axis in tensor.shape.dim]
+    return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} [{', '.join(axes)}]"
 
 
 def _weights(path: Path, shapes: dict[str, tuple[int, ...]]) -> Finding:

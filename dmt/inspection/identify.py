@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .arrays import from_mat, from_npy, from_npz, from_text
-from .checkpoints import from_safetensors, from_torch
+from .checkpoints import from_onnx, from_safetensors, from_torch
 from .finding import Finding
 from .recordings import from_media, from_picture
 
@@ -16,8 +16,8 @@ PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"II*\x00", b"MM\x00*",
 SOUNDS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\x1a\x45\xdf\xa3", b"FORM", b"\xff\xfb", b"\xff\xf3", b"\xff\xf1")
 """Also films: RIFF is wav or avi, 1A45DFA3 is webm or mkv."""
 KNOWN = (
-    "a style clip or pose (.mat, .npy, .txt), a face motion (.npy), a checkpoint (.safetensors, .pth, .pt), landmarks "
-    "(.npz, .npy), a sound, a film or a picture"
+    "a style clip or pose (.mat, .npy, .txt), a face motion (.npy), a checkpoint (.safetensors, .pth, .pt), a network "
+    "(.onnx), landmarks (.npz, .npy), a sound, a film or a picture"
 )
 
 
@@ -48,6 +48,8 @@ def _reader(path: Path, start: bytes) -> Callable[[Path], Finding]:
         return from_npy
     if suffix == ".npz":
         return from_npz
+    if suffix == ".onnx":
+        return from_onnx
     if suffix in (".pth", ".pt", ".ckpt", ".bin") or start.startswith((b"PK\x03\x04", b"\x80\x02")):
         return from_torch
     if suffix == ".safetensors" or start[8:10] == b'{"':

@@ -7,10 +7,12 @@ import json
 import pytest
 import torch
 
+from dmt.cli.app import run
 from dmt.config import ModelConfig, SparsityConfig, from_dict, to_dict
 from dmt.diffusion import NoiseSchedule, ddim
 from dmt.errors import InputError
 from dmt.export import export_denoiser, export_renderer
+from dmt.inspection import draw, inspect
 from dmt.model import MotionModel
 from dmt.renderer.flow import FlowRenderer
 
@@ -114,3 +116,13 @@ def test_refusals_leave_nothing(tiny_model, tmp_path) -> None:
     with pytest.raises(InputError, match="multiple of 32"):
         export_renderer(FlowRenderer(), tmp_path / "renderer.onnx", size=100)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_says_what_it_wrote(tiny_checkpoint, tmp_path, capsys) -> None:
+    path = tmp_path / "step.onnx"
+    assert run(["export", "--checkpoint", str(tiny_checkpoint), "-o", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "takes x_t        float [batch, frames, 64]" in said and f"wrote {path}" in said
+    found = inspect(path)
+    assert found.kind == "ONNX network, by dmt export" and dict(found.facts)["gives x0"] == "float [batch, frames, 64]"
+    assert draw(found).width == 960
