@@ -25,9 +25,11 @@ def test_golden_vectors() -> None:
     semantic = golden_input("semantic", (2, 73, 27))
     with torch.no_grad():
         out = golden_renderer()(image, semantic)
+    # The golden picture is itself 3.4e-5 from what float64 gives, as rounding of the flow moves steep pixels; where it
+    # rounds otherwise depends on the processor.
     for ours, name, tolerance in [
         (out.flow, "render_flow_field", 1e-5),
-        (out.warped, "render_warp_image", 1e-5),
+        (out.warped, "render_warp_image", 5e-5),
         (out.image, "render_fake_image", 5e-5),
     ]:
         assert np.abs(ours.numpy() - golden[name]).max() < tolerance, name
