@@ -54,8 +54,10 @@ bool intel() {
 }
 
 bool matrix_tiles() {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  static const bool there = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 22 & 1) != 0;
+  static const bool there = [] {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 22 & 1) != 0;
+  }();
   return there;
 }
 #else

@@ -7,10 +7,9 @@ what this term asks of the layers before a threshold. With several ranks each ta
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from .threshold import sites
+from .threshold import sites, taken
 
 
 def watch_crowding(model: nn.Module, on: bool) -> None:
@@ -28,11 +27,4 @@ def crowding_loss(model: nn.Module) -> Tensor:
 
     Call it once per pass, before the backward pass: it takes the values from the sites.
     """
-    found = [site for site in sites(model).values() if site.crowding is not None]
-    losses = [site.crowding for site in found]
-    for site in found:
-        site.crowding = None
-    if losses:
-        return torch.stack(losses).mean()
-    parameter = next(model.parameters(), None)
-    return torch.zeros((), device=None if parameter is None else parameter.device)
+    return taken(model, "crowding")

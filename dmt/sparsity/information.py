@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .threshold import DynamicThreshold
+from .threshold import taken
 
 VARIANCE_FLOOR = 1e-6
 """Added to both variances, so that a feature that never moves stays finite."""
@@ -27,14 +27,6 @@ def gaussian_information(masked: Tensor, values: Tensor) -> Tensor:
 def information_loss(model: nn.Module) -> Tensor:
     """L_MI: the mean of eq. 10 over all thresholds that took part in the last training pass; 0 if there are none.
 
-    Call it once per pass, before the backward pass: it takes the values from the sites, so
-    that a stale graph is never used twice.
+    Call it once per pass, before the backward pass: it takes the values from the sites.
     """
-    sites = [m for m in model.modules() if isinstance(m, DynamicThreshold) and m.information is not None]
-    losses = [site.information for site in sites]
-    for site in sites:
-        site.information = None
-    if losses:
-        return torch.stack(losses).mean()
-    parameter = next(model.parameters(), None)
-    return torch.zeros((), device=None if parameter is None else parameter.device)
+    return taken(model, "information")

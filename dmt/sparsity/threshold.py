@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -172,6 +172,21 @@ class ThresholdedFeedForward(nn.Module):
 def sites(model: nn.Module) -> dict[str, DynamicThreshold]:
     """Every threshold of `model` by its name."""
     return {name: m for name, m in model.named_modules() if isinstance(m, DynamicThreshold)}
+
+
+def taken(model: nn.Module, name: Literal["information", "crowding"]) -> Tensor:
+    """Mean over all thresholds of what the last training pass left there as `name`; 0 if there is nothing.
+
+    The values are taken from the sites, so that a stale graph is never used twice.
+    """
+    found = [site for site in sites(model).values() if getattr(site, name) is not None]
+    values = [getattr(site, name) for site in found]
+    for site in found:
+        setattr(site, name, None)
+    if values:
+        return torch.stack(values).mean()
+    parameter = next(model.parameters(), None)
+    return torch.zeros((), device=None if parameter is None else parameter.device)
 
 
 def share_averages(model: nn.Module, group: ProcessGroup | None) -> None:

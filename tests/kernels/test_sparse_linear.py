@@ -25,18 +25,6 @@ def compiled():
     return _C
 
 
-@pytest.fixture(params=["avx512", "avx2", "baseline"])
-def isa(request):
-    module = pytest.importorskip("dmt_kernels._C", reason="the CPU kernels are not built")
-    before = module.isa()
-    try:
-        module.force_isa(request.param)
-    except ValueError as error:
-        pytest.skip(str(error))
-    yield request.param
-    module.force_isa(before)
-
-
 def problem(rows, columns, outputs, live=0.4, dtype=torch.float32, seed=0, poison=True):
     """x (NaN where masked), bits, weight, bias, grad, mask."""
     g = torch.Generator().manual_seed(seed)

@@ -34,21 +34,6 @@ def unwritten_is_nan():
     torch.use_deterministic_algorithms(False)
 
 
-@pytest.fixture(params=["avx512", "avx2", "baseline"])
-def isa(request):
-    if backends().on_cpu != "compiled":
-        pytest.skip("no compiled CPU kernels")
-    from dmt_kernels import _C
-
-    before = _C.isa()
-    try:
-        _C.force_isa(request.param)
-    except ValueError as error:
-        pytest.skip(str(error))
-    yield request.param
-    _C.force_isa(before)
-
-
 @pytest.mark.parametrize("per_feature", [False, True])
 @pytest.mark.parametrize("information", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -41,18 +41,6 @@ def by_loops(x: torch.Tensor) -> tuple[float, int]:
     return math.fsum(folded), finite
 
 
-@pytest.fixture(params=["avx512", "avx2", "baseline"])
-def isa(request):
-    module = pytest.importorskip("dmt_kernels._C", reason="the CPU kernels are not built")
-    before = module.isa()
-    try:
-        module.force_isa(request.param)
-    except ValueError as error:
-        pytest.skip(str(error))
-    yield request.param
-    module.force_isa(before)
-
-
 def one_passes() -> int:
     return calls("threshold_ema_one_pass")
 

@@ -47,7 +47,7 @@ def film():
 
 
 def settings(output, **changes):
-    stage = StageConfig(steps=80, rate=4e-3, clips=4, frames=1)
+    stage = StageConfig(steps=120, rate=4e-3, clips=4, frames=1)
     config = RendererConfig(
         "absent.mp4", str(output), size=SIZE, base=8, stage=stage, save_every=40, warm_up=5, average=0.9
     )
@@ -62,10 +62,9 @@ def report(film, tmp_path_factory):
 def test_over_fits_a_short_clip(report):
     rows = [json.loads(line) for line in (report.checkpoint.parent / "renderer.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in rows if "loss" in row]
-    assert len(losses) == 4 and losses[-1] < 0.6 * losses[0]  # the first line is of step 20: most is learned by then
+    assert len(losses) == 6 and losses[-1] < 0.6 * losses[0]  # the first line is of step 20: most is learned by then
     # On pictures that were never wanted in training: the flow has learned to move, not only the colours.
-    # How far it gets in 80 steps depends on the processor's rounding: less than 0.9 on one, 0.94 on another.
-    assert report.measures["validation_warp"] < 0.97 * report.measures["validation_still"]
+    assert report.measures["validation_warp"] < 0.9 * report.measures["validation_still"]
     assert report.notes[-1] == NO_VGG
 
 

@@ -101,14 +101,14 @@ def test_the_loss_falls(prediction, share, shrunk, corpus, tmp_path):
     model = shrunk("demo")
     model = replace(model, diffusion=replace(model.diffusion, prediction=prediction))
     once = replace(SCHEDULE, encoders=replace(STAGE, steps=0), rounds=1, fusion=replace(STAGE, steps=0))
-    long = replace(once, decoders=StageConfig(steps=80, rate=3e-3, clips=4, frames=16), patience=0)
+    long = replace(once, decoders=StageConfig(steps=160, rate=3e-3, clips=4, frames=16), patience=0)
     losses = LossConfig() if prediction == "x0" else LossConfig(0.02, opening=0.0, width=0.0, upper=0.0, velocity=0.0)
-    train(settings(corpus, tmp_path / "run", model, long, save_every=80, losses=losses))
+    train(settings(corpus, tmp_path / "run", model, long, save_every=160, losses=losses))
     rows = [json.loads(line) for line in (tmp_path / "run" / "decoders-1.jsonl").read_text().splitlines()]
     found = [row["diffusion"] for row in rows if "diffusion" in row]
     # Noise is harder: 64 numbers that nothing foretells must pass through a network 32 wide.
-    # One batch of four clips says little, and which is the best depends on the processor's rounding.
-    assert len(found) == 4 and min(found[1:]) < share * found[0], found
+    # One batch of four clips says little: the later half together.
+    assert len(found) == 8 and sum(found[4:]) / 4 < share * found[0], found
 
 
 def test_stops_early_and_keeps_the_best(shrunk, corpus, tmp_path, monkeypatch):

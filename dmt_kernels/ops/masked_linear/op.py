@@ -58,7 +58,7 @@ def masked_linear(
         raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
     if structure == "element" and group is None and not tracing():
         call = _eager if not torch.is_grad_enabled() else _EagerMaskedLinear.apply
-        y, bits, live, divergence = call(x, theta, state, weight, bias, alpha, update, information, route_of(impl))
+        y, bits, live, divergence, *_ = call(x, theta, state, weight, bias, alpha, update, information, route_of(impl))
         return y, Masked(None, bits, live, divergence if information else None)
     if torch._C._are_functorch_transforms_active():
         masked = threshold_ema(
@@ -92,11 +92,12 @@ def _product(values, x, bits, weight, bias, structure, route):
     return operators(structure).forward(x, bits, weight, bias, structure, route)
 
 
-def _eager(x, theta, state, weight, bias, alpha, update, information, route):
-    """Without gradients; moves the state where it lies."""
+def _eager(x, theta, state, weight, bias, alpha, update, information, route, keep=False):
+    """y, bits, live, eq. 10, and what the backward pass wants (if `keep`); moves the state where it lies."""
     few = _few(x, route)
-    values, bits, live, divergence, *_ = step(x, theta, state, alpha, update, information, few, False)
-    return _product(values if few else None, x, bits, weight, bias, ELEMENT, route), bits, live, divergence
+    values, bits, live, divergence, *kept = step(x, theta, state, alpha, update, information, few, keep)
+    y = _product(values if few else None, x, bits, weight, bias, ELEMENT, route)
+    return y, bits, live, divergence, *kept
 
 
 class _EagerMaskedLinear(torch.autograd.Function):
@@ -104,9 +105,9 @@ class _EagerMaskedLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, theta, state, weight, bias, alpha, update, information, route):
-        few = _few(x, route)
-        values, bits, live, divergence, *kept = step(x, theta, state, alpha, update, information, few, True)
-        y = _product(values if few else None, x, bits, weight, bias, ELEMENT, route)
+        y, bits, live, divergence, *kept = _eager(
+            x, theta, state, weight, bias, alpha, update, information, route, keep=True
+        )
         ctx.how = ELEMENT, route
         ctx.mark_non_differentiable(bits, live)
         ctx.set_materialize_grads(False)
