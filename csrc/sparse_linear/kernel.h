@@ -36,35 +36,50 @@ void pack_straight(const void* source, int64_t stride, int64_t rows, int64_t col
   }
 }
 
-// source [rows][columns] -> target [columns][rows], converted on the way.
+// At most kLanes rows and columns of `from`, transposed and converted on the way.
 template <class From, class To>
-void transpose(const From* source, int64_t stride, int64_t rows, int64_t columns, To* target, int64_t target_stride) {
+inline void transpose_part(const From* from, int64_t stride, int64_t tall, int64_t wide, To* to,
+                           int64_t target_stride) {
   using T = Sum<From>;
   constexpr int n = kLanes<T>;
-  for (int64_t r = 0; r < rows; r += n) {
-    const int64_t tall = rows - r < n ? rows - r : n;
-    for (int64_t c = 0; c < columns; c += n) {
-      const int64_t wide = columns - c < n ? columns - c : n;
-      alignas(DMT_VECTOR_BYTES) T square[n][n];
-      Vector<T> v[n];
+  alignas(DMT_VECTOR_BYTES) T square[n][n];
+  Vector<T> v[n];
+  if (tall == n && wide == n) {
+    for (int i = 0; i < n; ++i) v[i] = load_sums(from + i * stride);
+    transpose_square<T>(v);
+    for (int i = 0; i < n; ++i) store_sums(to + i * target_stride, v[i]);
+    return;
+  }
+  for (int i = 0; i < n; ++i) {
+    for (int j = 0; j < n; ++j) square[i][j] = i < tall && j < wide ? to_sum(from[i * stride + j]) : T{0};
+    v[i] = load(square[i]);
+  }
+  transpose_square<T>(v);
+  for (int i = 0; i < n; ++i) store(square[i], v[i]);
+  for (int64_t i = 0; i < wide; ++i)
+    for (int64_t j = 0; j < tall; ++j) from_sum(square[i][j], to[i * target_stride + j]);
+}
+
+// source [rows][columns] -> target [columns][rows], converted on the way. Whole lines of both are done with before
+// the next ones.
+template <class From, class To>
+void transpose(const From* source, int64_t stride, int64_t rows, int64_t columns, To* target, int64_t target_stride) {
+  constexpr int n = kLanes<Sum<From>>;
+  for (int64_t c = 0; c < columns; c += n) {
+    const int64_t wide = columns - c < n ? columns - c : n;
+    for (int64_t r = 0; r < rows; r += n) {
+      const int64_t tall = rows - r < n ? rows - r : n;
       const From* from = source + r * stride + c;
-      if (tall == n && wide == n) {
-        for (int i = 0; i < n; ++i) v[i] = load_sums(from + i * stride);
-      } else {
-        for (int i = 0; i < n; ++i) {
-          for (int j = 0; j < n; ++j) square[i][j] = i < tall && j < wide ? to_sum(from[i * stride + j]) : T{0};
-          v[i] = load(square[i]);
+      To* to = target + c * target_stride + r;
+#if defined(__AVX2__)
+      if constexpr (std::is_same_v<From, float> && std::is_same_v<To, float>) {
+        if (tall == n && wide == n) {
+          for (int q = 0; q < n; q += 4) transpose_strip(from + q, stride, to + q * target_stride, target_stride);
+          continue;
         }
       }
-      transpose_square<T>(v);
-      To* to = target + c * target_stride + r;
-      if (tall == n && wide == n) {
-        for (int i = 0; i < n; ++i) store_sums(to + i * target_stride, v[i]);
-      } else {
-        for (int i = 0; i < n; ++i) store(square[i], v[i]);
-        for (int64_t i = 0; i < wide; ++i)
-          for (int64_t j = 0; j < tall; ++j) from_sum(square[i][j], to[i * target_stride + j]);
-      }
+#endif
+      transpose_part(from, stride, tall, wide, to, target_stride);
     }
   }
 }
@@ -252,13 +267,10 @@ int64_t sample_block(const GradInput& g, int64_t row, int64_t rows, int64_t w, c
       const int k = __builtin_ctzll(live);
       live &= live - 1;
       const T* p = packed + k * kBlock<T>;
-      Vector<T> even = d[0] * load(p), odd = {};
+      Vector<T> sum = d[0] * load(p);  // one chain: the next live elements fill the time it waits
 #pragma GCC unroll 8
-      for (int i = 1; i < NV; ++i) {
-        Vector<T>& half = i & 1 ? odd : even;
-        half += d[i] * load(p + i * n);
-      }
-      store(part + pending * n, NV > 1 ? even + odd : even);
+      for (int i = 1; i < NV; ++i) sum += d[i] * load(p + i * n);
+      store(part + pending * n, sum);
       ++pending;
     }
     if (pending >= flush) {

@@ -24,6 +24,7 @@ CallCounter grad_input_calls("sparse_linear_grad_input");
 CallCounter grad_weight_calls("sparse_linear_grad_weight");
 
 constexpr int64_t kRows = 256;  // rows of x or dY that one thread works on at a time: their sums fit L2
+constexpr int64_t kPart = 256;  // columns of dW, likewise; half as many where threads would have nothing to do
 
 Dtype dtype_of(ScalarType type) {
   if (type == ScalarType::Float) return Dtype::kFloat;
@@ -258,11 +259,15 @@ void load_chunk(const Steps& steps, const Matrix& grad, const Matrix& x, const M
   });
 }
 
+// dW, chunk by chunk of rows. What a chunk adds to a part of dW goes to its place, transposed, as soon as it is the last.
 Tensor grad_weight_tiles(const Steps& steps, const Matrix& grad, const Matrix& x, const Matrix& bits, ScalarType type,
                          int64_t words_at_once) {
   const int64_t block = steps.block, sum = steps.sum_bytes, outputs = grad.columns, columns = x.columns;
-  const int64_t blocks = (outputs + block - 1) / block, part = 128, parts = (columns + part - 1) / part;
+  const int64_t blocks = (outputs + block - 1) / block;
+  const int64_t part = blocks * (columns / kPart) >= 2 * thread_count() ? kPart : kPart / 2;
+  const int64_t parts = (columns + part - 1) / part;
   Tensor out = empty({outputs, columns}, type, x.owner);
+  char* const result = static_cast<char*>(out.data_ptr());
   const int64_t bytes = out.element_size();
   const Scratch sums(Scratch::kSums, blocks * columns * block * sum, out);  // [blocks][columns][block]
   Chunk chunk{{Scratch::kGrad, blocks * kRows * block * sum, out},
@@ -286,17 +291,11 @@ Tensor grad_weight_tiles(const Steps& steps, const Matrix& grad, const Matrix& x
           a.first = row == 0 && w == 0;
           steps.accumulate_packed(a);
         }
+        if (row + rows == x.rows)
+          steps.transpose_out(a.sums, block, a.end - k, a.outputs, result + (b * block * columns + k) * bytes, columns);
       }
     });
   }
-  torch::stable::parallel_for(0, blocks * parts, 2, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t b = i / parts, k = i % parts * part;
-      steps.transpose_out(sums.data() + (b * columns + k) * block * sum, block, std::min(part, columns - k),
-                          std::min(block, outputs - b * block),
-                          static_cast<char*>(out.data_ptr()) + (b * block * columns + k) * bytes, columns);
-    }
-  });
   return out;
 }
 

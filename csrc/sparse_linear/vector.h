@@ -148,6 +148,45 @@ inline void transpose_square(Vector<T>* v) {
   if constexpr (h > 1) transpose_square<T, h>(v);
 }
 
+#if defined(__AVX512F__)
+// Rows 0, 4, 8 and 12 of four columns.
+inline __m512 every_fourth(const float* from, int64_t stride) {
+  __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(from));
+  v = _mm512_insertf32x4(v, _mm_loadu_ps(from + 4 * stride), 1);
+  v = _mm512_insertf32x4(v, _mm_loadu_ps(from + 8 * stride), 2);
+  return _mm512_insertf32x4(v, _mm_loadu_ps(from + 12 * stride), 3);
+}
+
+// 16 rows of four columns -> four rows of 16. Quarters of a vector go to their place as they are loaded, which leaves
+// half as many shuffles as `transpose_square` has: there is one unit for those.
+inline void transpose_strip(const float* from, int64_t stride, float* to, int64_t target_stride) {
+  const __m512 a = every_fourth(from, stride), b = every_fourth(from + stride, stride);
+  const __m512 c = every_fourth(from + 2 * stride, stride), d = every_fourth(from + 3 * stride, stride);
+  const __m512 low_ab = _mm512_unpacklo_ps(a, b), low_cd = _mm512_unpacklo_ps(c, d);
+  const __m512 high_ab = _mm512_unpackhi_ps(a, b), high_cd = _mm512_unpackhi_ps(c, d);
+  _mm512_storeu_ps(to, _mm512_shuffle_ps(low_ab, low_cd, 0x44));
+  _mm512_storeu_ps(to + target_stride, _mm512_shuffle_ps(low_ab, low_cd, 0xee));
+  _mm512_storeu_ps(to + 2 * target_stride, _mm512_shuffle_ps(high_ab, high_cd, 0x44));
+  _mm512_storeu_ps(to + 3 * target_stride, _mm512_shuffle_ps(high_ab, high_cd, 0xee));
+}
+#elif defined(__AVX2__)
+inline __m256 every_fourth(const float* from, int64_t stride) {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from)), _mm_loadu_ps(from + 4 * stride), 1);
+}
+
+// The same of 8 rows.
+inline void transpose_strip(const float* from, int64_t stride, float* to, int64_t target_stride) {
+  const __m256 a = every_fourth(from, stride), b = every_fourth(from + stride, stride);
+  const __m256 c = every_fourth(from + 2 * stride, stride), d = every_fourth(from + 3 * stride, stride);
+  const __m256 low_ab = _mm256_unpacklo_ps(a, b), low_cd = _mm256_unpacklo_ps(c, d);
+  const __m256 high_ab = _mm256_unpackhi_ps(a, b), high_cd = _mm256_unpackhi_ps(c, d);
+  _mm256_storeu_ps(to, _mm256_shuffle_ps(low_ab, low_cd, 0x44));
+  _mm256_storeu_ps(to + target_stride, _mm256_shuffle_ps(low_ab, low_cd, 0xee));
+  _mm256_storeu_ps(to + 2 * target_stride, _mm256_shuffle_ps(high_ab, high_cd, 0x44));
+  _mm256_storeu_ps(to + 3 * target_stride, _mm256_shuffle_ps(high_ab, high_cd, 0xee));
+}
+#endif
+
 // One vector whose lane i is the sum over the lanes of v[i]; v is used up.
 template <class T, int G = kLanes<T>>
 inline Vector<T> sum_each(Vector<T>* v) {
