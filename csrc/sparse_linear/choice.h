@@ -29,8 +29,8 @@ struct BreakEven {
 constexpr BreakEven kAmd = {{0.62, 0.56, 0.70}, {0.25, 0.25, 0.28}, {0.50, 1.01, 1.01}};
 // On Intel, two 512-bit units a core make the dense product of float32 faster; that of bfloat16 is slow but where there
 // are matrix tiles (AMX: reckoned from peak rates, not measured).
-constexpr BreakEven kIntel = {{0.68, 0.46, 0.66}, {1.30, 0.92, 1.40}, {0.56, 0.45, 0.60}};
-constexpr BreakEven kIntelTiles = {{0.68, 0.46, 0.66}, {0.08, 0.08, 0.08}, {0.56, 0.45, 0.60}};
+constexpr BreakEven kIntel = {{0.74, 0.51, 0.67}, {1.30, 0.92, 1.40}, {0.56, 0.45, 0.60}};
+constexpr BreakEven kIntelTiles = {{0.74, 0.51, 0.67}, {0.08, 0.08, 0.08}, {0.56, 0.45, 0.60}};
 
 inline double break_even(Product product, Dtype dtype) {
   const BreakEven& table = !intel() ? kAmd : matrix_tiles() ? kIntelTiles : kIntel;

@@ -179,7 +179,7 @@ Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias,
   }
   Tensor y = empty_with_width(x, wm.rows, type);
   Matrix ym{y, xm.rows, wm.rows, wm.rows, static_cast<char*>(y.data_ptr())};
-  const std::optional<Tensor> b = bias ? std::optional<Tensor>(torch::stable::contiguous(*bias)) : std::nullopt;
+  const std::optional<Tensor> b = bias ? std::optional<Tensor>(as_contiguous(*bias)) : std::nullopt;
   forward_tiles(steps, xm, bm, wm, b ? b->data_ptr() : nullptr, type, words_at_once(live), ym);
   return y;
 }
