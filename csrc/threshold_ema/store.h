@@ -20,8 +20,9 @@ inline int64_t private_cache() {
   return 1 << 20;
 }
 
-// Whether x of so many bytes, and a result as large, no longer fit that cache: a second pass would fetch x again.
-inline bool exceeds_cache(int64_t bytes) { return 2 * bytes > private_cache(); }
+// Whether x of so many bytes, and a result as large, no longer fit that cache, a quarter of which is left to others: a
+// second pass would fetch x again.
+inline bool exceeds_cache(int64_t bytes) { return 2 * bytes > private_cache() / 4 * 3; }
 
 // Whether a mask over twice that cache is made faster past the caches than through them. Written into a cache, lines
 // are first fetched and later pushed out again; what this costs depends on the cache that cores share, and no number
