@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from dmt.bench import kernels, products
+from dmt.bench import kernels, limited, products
 
 
 @pytest.mark.parametrize("leg", products.LEGS)
@@ -22,6 +22,9 @@ def test_sparse_linear(record, variant: str, shape: tuple[int, int], zeros: floa
     if variant != "avx2":
         record(case)
         return
+    if not limited.active():
+        given = " ".join(f"{name}={value}" for name, value in limited.LIBRARIES.items())
+        pytest.skip(f"dense products would use better than AVX2: set {given}, or run dmt bench kernels --section avx2")
     with kernels.instruction_set("avx2") as there:
         if not there:
             pytest.skip("no compiled kernels with AVX2, or a processor without")

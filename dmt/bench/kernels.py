@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from dmt_kernels import backends
 
 from ..errors import InputError
-from . import bits, machine, network, products, threshold, timing
+from . import bits, limited, machine, network, products, threshold, timing
 from .case import Case, Row, measure
 
 SHAPES = ((64, 256), (256, 512), (1024, 256), (1024, 512), (1024, 1024), (4096, 512), (4096, 1024))
@@ -123,18 +123,34 @@ def run(plan: Plan, report: Callable[[str, Row], None] = lambda section, row: No
     timing.keep_freed_memory()
     measured = []
     for section in plan.sections:
-        with instruction_set("avx2") if section == "avx2" else nullcontext(True) as there:
-            if not there:
-                continue
-            for case in cases(plan, section):
-                row = measure(case, plan.budget)
-                measured.append(row)
-                report(section, row)
+        rows = limited.each(with_avx2, plan) if section == "avx2" else _measured(plan, section)
+        for row in rows:
+            measured.append(row)
+            report(section, row)
     return measured
 
 
-def peaks(device: str = "cpu") -> dict[str, float]:
+def _measured(plan: Plan, section: str) -> Iterator[Row]:
+    for case in cases(plan, section):
+        yield measure(case, plan.budget)
+
+
+def with_avx2(plan: Plan) -> Iterator[Row]:
+    """The rows of the section "avx2"; none where it cannot be used. For `limited.each`."""
+    with instruction_set("avx2") as there:
+        if there:
+            yield from _measured(plan, "avx2")
+
+
+def peaks(device: str = "cpu", sections: tuple[str, ...] = SECTIONS) -> dict[str, float]:
     """What this machine does at best, measured now: 10^9 FLOPs a second by dtype, 10^9 bytes a second of memory."""
     size = 8192 if device == "cuda" else 1024
     found = {name: machine.peak_gflops(dtype, size, device) for name, dtype in products.DTYPES.items()}
+    if device == "cpu" and "avx2" in sections:
+        found["float32, avx2"] = next(limited.each(peak_with_avx2))
     return {**found, "memory": machine.peak_gbps(device=device)}
+
+
+def peak_with_avx2() -> Iterator[float]:
+    """For `limited.each`."""
+    yield machine.peak_gflops()

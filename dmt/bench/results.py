@@ -16,7 +16,8 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Results:
-    """One run of the sweep. peaks: 10^9 FLOPs a second by dtype, and 10^9 bytes a second as "memory"."""
+    """One run of the sweep. peaks: 10^9 FLOPs a second by dtype, or dtype and instruction set where that is not the
+    best at hand ("float32, avx2"), and 10^9 bytes a second as "memory"."""
 
     conditions: dict[str, object]
     peaks: dict[str, float]
@@ -26,10 +27,14 @@ class Results:
         """Rows with these field values, in their order."""
         return [row for row in self.rows if all(getattr(row, name) == value for name, value in fields.items())]
 
+    def peak(self, dtype: str, isa: str | None) -> float | None:
+        """10^9 FLOPs a second at best."""
+        return self.peaks.get(f"{dtype}, {isa}", self.peaks.get(dtype))
+
 
 def write(results: Results, path: Path) -> None:
     """As JSON, whole or not at all."""
-    rows = [row.to_json(results.peaks.get(row.dtype)) for row in results.rows]
+    rows = [row.to_json(results.peak(row.dtype, row.isa)) for row in results.rows]
     content = {"schema": SCHEMA, "kind": "kernels", "conditions": results.conditions, "peaks": results.peaks}
     save({**content, "rows": rows}, path)
 

@@ -104,7 +104,8 @@ def summary(results: Results) -> Table:
             crossing = share(_crossing(zeros, least)) if role == "ours" else ""
             lines.append((named(variant), name, *map(x, least), crossing))
     note = (
-        "Dense over ours, y + dX + dW, the least of all shapes; dense is the better of PyTorch's product and oneDNN's."
+        "Dense over ours, y + dX + dW, the least of all shapes; dense is the better of PyTorch's product and oneDNN's. "
+        "avx2: both sides in a process whose libraries use AVX2 at most."
     )
     return Table(
         "sparse_linear: times faster than the best dense",
@@ -120,7 +121,7 @@ def sparse_linear(results: Results, variant: tuple[str, str | None]) -> Table:
     for ((rows, width), zeros), legs in grouped(products(results, *variant)).items():
         dense, ours, auto = (together(legs, role) for role in ("dense", "ours", "auto"))
         gflops = sum(leg.executed_flop for leg in legs) / ours / 1e3
-        peak = results.peaks.get(variant[0])
+        peak = results.peak(*variant)
         lines.append(
             (
                 str(rows),
@@ -256,7 +257,7 @@ def measurements(results: Results) -> Table:
         "times": lambda r: x(r.speedup),
         "GFLOP/s": lambda r: f"{r.gflops:.1f}",
         "GB/s": lambda r: "" if r.gbps is None else f"{r.gbps:.1f}",
-        "of peak": lambda r: share(r.share_of_peak(results.peaks.get(r.dtype))),
+        "of peak": lambda r: share(r.share_of_peak(results.peak(r.dtype, r.isa))),
         "peak MB, dense": lambda r: " / ".join(f"{size / 1e6:.2f}" for size in r.peak_bytes.values()),
     }
     lines = tuple(tuple(cell(row) for cell in cells.values()) for row in results.rows)

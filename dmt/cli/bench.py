@@ -53,7 +53,7 @@ def kernels(
         zeros=tuple(sorted(zeros)) if zeros else plan.zeros,
         frames=frames or plan.frames,
     )
-    peaks, rows = kernels.peaks(where), kernels.run(plan, _progress)
+    peaks, rows = kernels.peaks(where, plan.sections), kernels.run(plan, _progress)
     made = results.Results(machine.conditions(), peaks, tuple(rows))
     results.write(made, output / "kernels.json")
     for table in (tables.measurements(made), *tables.overview(made)):

@@ -1,11 +1,13 @@
 """Everything that is timed is checked first; a wrong output is refused."""
 
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 
-from dmt.bench import axpy, bits, network, products, threshold
+from dmt.bench import axpy, bits, limited, network, products, threshold
 from dmt.bench.case import Candidate, WrongOutput, check, measure
 from dmt.bench.kernels import Plan, instruction_set, run
 from dmt.bench.stage import Stage, differs
@@ -119,6 +121,37 @@ def test_the_instruction_set_is_given_back():
     assert all(row.isa == "avx2" for row in rows)
     after = run(Plan(((8, 64),), (0.5,), 0.01, ("mask_bits",)))
     assert not rows or after[0].isa is not None
+
+
+def test_avx2_is_measured_against_libraries_with_avx2():
+    before = dict(os.environ)
+    rows = run(Plan(((8, 64),), (0.5,), 0.01, ("avx2",)))
+    with instruction_set("avx2") as there:
+        assert [(row.leg, row.isa) for row in rows] == [(leg, "avx2") for leg in products.LEGS] * there
+    assert dict(os.environ) == before and not limited.active()
+
+
+def _what_the_child_is() -> Iterator[object]:
+    yield limited.active(), torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    raise InputError("no further")
+
+
+def test_a_process_of_its_own_yields_and_raises():
+    found = limited.each(_what_the_child_is)
+    active, threads, capability = next(found)
+    assert active and threads == torch.get_num_threads() and capability in ("AVX2", "DEFAULT", "NO AVX")
+    with pytest.raises(InputError, match="no further"):
+        next(found)
+
+
+def _dies() -> Iterator[object]:
+    yield 1
+    os._exit(7)
+
+
+def test_a_process_that_dies_is_an_error():
+    with pytest.raises(RuntimeError, match="exit code 7"):
+        list(limited.each(_dies))
 
 
 @pytest.mark.parametrize(
