@@ -259,7 +259,7 @@ void load_chunk(const Steps& steps, const Matrix& grad, const Matrix& x, const M
   });
 }
 
-// dW, chunk by chunk of rows. What a chunk adds to a part of dW goes to its place, transposed, as soon as it is the last.
+// dW, chunk by chunk of rows. A part of dW goes to its place, transposed, as soon as the last chunk is in it.
 Tensor grad_weight_tiles(const Steps& steps, const Matrix& grad, const Matrix& x, const Matrix& bits, ScalarType type,
                          int64_t words_at_once) {
   const int64_t block = steps.block, sum = steps.sum_bytes, outputs = grad.columns, columns = x.columns;
