@@ -23,8 +23,9 @@ CallCounter forward_calls("sparse_linear");
 CallCounter grad_input_calls("sparse_linear_grad_input");
 CallCounter grad_weight_calls("sparse_linear_grad_weight");
 
-constexpr int64_t kRows = 256;  // rows of x or dY that one thread works on at a time: their sums fit L2
-constexpr int64_t kPart = 256;  // columns of dW, likewise; half as many where threads would have nothing to do
+constexpr int64_t kRows = 256;      // rows of x or dY that one thread works on at a time: their sums fit L2
+constexpr int64_t kPart = 256;      // columns of dW, likewise; half as many where threads would have nothing to do
+constexpr int64_t kSmallPart = 32;  // of few rows, which leave room for their sums in the first-level cache
 
 Dtype dtype_of(ScalarType type) {
   if (type == ScalarType::Float) return Dtype::kFloat;
@@ -233,13 +234,14 @@ Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t /*structure*/
 
 // One chunk of rows of dY and x, laid out for `accumulate`: x and the mask transposed, dY in blocks.
 struct Chunk {
-  Scratch grad, x, bits;  // sums [blocks][kRows][block], sums [columns][kRows], words [columns][kRows / 64]
+  int64_t tall;           // rows there is room for: kRows, or the next multiple of 64 where x has no more
+  Scratch grad, x, bits;  // sums [blocks][tall][block], sums [columns][tall], words [columns][tall / 64]
 };
 
 void load_chunk(const Steps& steps, const Matrix& grad, const Matrix& x, const Matrix& bits, int64_t row, int64_t rows,
                 Chunk& chunk) {
   const int64_t bytes = x.owner.element_size(), block = steps.block, sum = steps.sum_bytes;
-  const int64_t blocks = (grad.columns + block - 1) / block, words = bits.columns;
+  const int64_t blocks = (grad.columns + block - 1) / block, words = bits.columns, tall = chunk.tall;
   char* g = chunk.grad.data();
   char* t = chunk.x.data();
   uint64_t* b = reinterpret_cast<uint64_t*>(chunk.bits.data());
@@ -247,14 +249,14 @@ void load_chunk(const Steps& steps, const Matrix& grad, const Matrix& x, const M
     for (int64_t i = begin; i < end; ++i) {
       if (i < blocks) {
         steps.pack_straight(grad.at(row, i * block, bytes), grad.stride, rows,
-                            std::min(block, grad.columns - i * block), g + i * kRows * block * sum);
+                            std::min(block, grad.columns - i * block), g + i * tall * block * sum);
         continue;
       }
       const int64_t w = i - blocks, wide = std::min<int64_t>(64, x.columns - w * 64);
-      steps.transpose_in(x.at(row, w * 64, bytes), x.stride, rows, wide, t + w * 64 * kRows * sum, kRows);
+      steps.transpose_in(x.at(row, w * 64, bytes), x.stride, rows, wide, t + w * 64 * tall * sum, tall);
       for (int64_t r = 0; r < rows; r += 64)
         steps.transpose_bits(bits.words() + (row + r) * bits.stride + w, bits.stride, std::min<int64_t>(64, rows - r),
-                             b + w * 64 * (kRows / 64) + r / 64, kRows / 64, wide);
+                             b + w * 64 * (tall / 64) + r / 64, tall / 64, wide);
     }
   });
 }
@@ -264,26 +266,30 @@ Tensor grad_weight_tiles(const Steps& steps, const Matrix& grad, const Matrix& x
                          int64_t words_at_once) {
   const int64_t block = steps.block, sum = steps.sum_bytes, outputs = grad.columns, columns = x.columns;
   const int64_t blocks = (outputs + block - 1) / block;
-  const int64_t part = blocks * (columns / kPart) >= 2 * thread_count() ? kPart : kPart / 2;
+  const int64_t tall = std::min(kRows, dmt::words(x.rows) * 64);
+  const bool few = tall == 64;
+  const int64_t part = few ? kSmallPart : blocks * (columns / kPart) >= 2 * thread_count() ? kPart : kPart / 2;
   const int64_t parts = (columns + part - 1) / part;
   Tensor out = empty({outputs, columns}, type, x.owner);
   char* const result = static_cast<char*>(out.data_ptr());
   const int64_t bytes = out.element_size();
-  const Scratch sums(Scratch::kSums, blocks * columns * block * sum, out);  // [blocks][columns][block]
-  Chunk chunk{{Scratch::kGrad, blocks * kRows * block * sum, out},
-              {Scratch::kInput, columns * kRows * sum, out},
-              {Scratch::kBits, columns * (kRows / 64) * 8, out}};
+  const Scratch sums(Scratch::kSums, few ? 0 : blocks * columns * block * sum, out);  // [blocks][columns][block]
+  Chunk chunk{tall,
+              {Scratch::kGrad, blocks * tall * block * sum, out},
+              {Scratch::kInput, columns * tall * sum, out},
+              {Scratch::kBits, columns * (tall / 64) * 8, out}};
   for (int64_t row = 0; row < x.rows; row += kRows) {
     const int64_t rows = std::min(kRows, x.rows - row), words = dmt::words(rows);
     load_chunk(steps, grad, x, bits, row, rows, chunk);
     torch::stable::parallel_for(0, blocks * parts, 1, [&](int64_t begin, int64_t end) {
+      alignas(64) char own[kSmallPart * 128 * sizeof(float)];
       for (int64_t i = begin; i < end; ++i) {
         const int64_t b = i / parts, k = i % parts * part;
         Accumulate a{};
-        a.bits = reinterpret_cast<const uint64_t*>(chunk.bits.data()), a.bits_stride = kRows / 64;
-        a.x = chunk.x.data(), a.x_stride = kRows;
-        a.packed = chunk.grad.data() + b * kRows * block * sum;
-        a.sums = sums.data() + (b * columns + k) * block * sum;
+        a.bits = reinterpret_cast<const uint64_t*>(chunk.bits.data()), a.bits_stride = tall / 64;
+        a.x = chunk.x.data(), a.x_stride = tall;
+        a.packed = chunk.grad.data() + b * tall * block * sum;
+        a.sums = few ? own : sums.data() + (b * columns + k) * block * sum;
         a.begin = k, a.end = std::min(columns, k + part);
         a.columns = rows, a.outputs = std::min(block, outputs - b * block);
         for (int64_t w = 0; w < words; w += words_at_once) {
