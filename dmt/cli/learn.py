@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -151,7 +150,9 @@ def _over(values: dict[str, Any], changes: Any) -> dict[str, Any]:
 def _run(train: Callable[[Any, Any], Any], config: Any, output: Path) -> Any | None:
     """What `train` made, its notes said; None on all ranks but the first, which say nothing."""
     made_folder(output)
-    with _training_progress() as report, _resumable(output):
+    from .report import progress
+
+    with progress() as report, _resumable(output):
         made = train(config, report)
     if not made.first:
         return None
@@ -170,30 +171,6 @@ def _resumable(output: Path) -> Iterator[None]:
     except BaseException as stop:
         stop.sentence = f"stopped; the same command goes on from the last state in {output}"
         raise
-
-
-@contextmanager
-def _training_progress() -> Iterator[Callable[[str, int, int, float], None]]:
-    """A callback (stage, done, total, seconds left) that moves one bar per stage, on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = ("{task.description:<12}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bars = Progress(*columns, TextColumn("{task.fields[left]}"), console=Console(stderr=True))
-    tasks: dict[str, Any] = {}
-
-    def report(stage: str, done: int, total: int, left: float) -> None:
-        bars.start()  # not before there is something to show: an error stays one line
-        if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total, left="")
-        left_for = f"{timedelta(seconds=round(left))} left" if done < total else ""
-        bars.update(tasks[stage], completed=done, left=left_for)
-
-    try:
-        yield report
-    finally:
-        if tasks:
-            bars.stop()
 
 
 def train_renderer(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -28,24 +30,40 @@ UNITS = {
 """Of the stages of `dmt generate`; what others count is said by their name."""
 
 
+LINE_SECONDS = 30.0
+"""Where no bar can move, in a log, a line says this often how far the work is."""
+
+
 @contextmanager
 def progress() -> Iterator[Report]:
-    """A callback (stage, done, total) that moves one bar per stage, on stderr."""
+    """A callback (stage, done, total) that moves one bar per stage, on stderr; a fourth argument says how many seconds
+    are left. Where stderr is no terminal, lines take the place of bars that move."""
     columns = (
         TextColumn("{task.description:<9}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
     )
-    bars = Progress(*columns, console=Console(stderr=True))
+    console = Console(stderr=True)
+    bars = Progress(*columns, console=console)
     tasks: dict[str, TaskID] = {}
+    began = said = monotonic()
 
-    def report(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int, left: float | None = None) -> None:
+        nonlocal said
         bars.start()  # not before there is something to show: an error stays one line
         if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total, unit=UNITS.get(stage, ""))
-        bars.update(tasks[stage], completed=done, total=total)
+            tasks[stage] = bars.add_task(stage, total=total, unit=UNITS.get(stage, ""), left="")
+        left_for = "" if left is None or done >= total else f"{timedelta(seconds=round(left))} left"
+        bars.update(tasks[stage], completed=done, total=total, left=left_for)
+        now = monotonic()
+        if not console.is_terminal and now - said >= LINE_SECONDS:
+            said = now
+            after = f"after {timedelta(seconds=round(now - began))}"
+            line = " ".join(filter(None, (stage, str(done), "of", str(total), UNITS.get(stage, ""), after, left_for)))
+            console.print(line, highlight=False, soft_wrap=True)
 
     try:
         yield report
