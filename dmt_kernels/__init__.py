@@ -4,6 +4,7 @@ from .backends import backends, load
 from .masked import Masked, advance, ema_state
 from .ops.mask_bits import pack_mask, unpack_mask
 from .ops.masked_linear import masked_linear
+from .ops.sparse_bmm import sparse_bmm
 from .ops.sparse_linear import sparse_linear
 from .ops.threshold_ema import threshold_ema
 
@@ -17,6 +18,7 @@ __all__ = [
     "ema_state",
     "masked_linear",
     "pack_mask",
+    "sparse_bmm",
     "sparse_linear",
     "threshold_ema",
     "unpack_mask",

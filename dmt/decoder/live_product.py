@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from dmt_kernels import sparse_bmm
 
 
 def live_product(x: Tensor, weight: Tensor) -> Tensor:
@@ -24,12 +25,4 @@ def _may_skip(x: Tensor, weight: Tensor) -> bool:
 
 def _sum_of_live_rows(x: Tensor, weight: Tensor) -> Tensor:
     """For each element of x that is not zero, one row of its matrix is read."""
-    items, rows, width = x.shape
-    flat = x.reshape(items * rows, width)
-    live = flat != 0
-    row, column = live.nonzero(as_tuple=True)
-    starts = live.sum(1).cumsum(0) - live.sum(1)
-    index = row.div(rows, rounding_mode="floor") * width + column
-    table = weight.reshape(items * width, -1)
-    y = F.embedding_bag(index, table, starts, mode="sum", per_sample_weights=flat[live])
-    return y.unflatten(0, (items, rows))
+    return sparse_bmm(x, weight)

@@ -1,0 +1,8 @@
+// The AVX2 build.
+#include "kernel.h"
+
+namespace dmt::sparse_bmm {
+
+Runs avx2_runs() { return {run<float>, run<double>}; }
+
+}  // namespace dmt::sparse_bmm

@@ -1,0 +1,8 @@
+// The AVX-512 build.
+#include "kernel.h"
+
+namespace dmt::sparse_bmm {
+
+Runs avx512_runs() { return {run<float>, run<double>}; }
+
+}  // namespace dmt::sparse_bmm

@@ -1,0 +1,8 @@
+// The build for any processor of the target architecture.
+#include "kernel.h"
+
+namespace dmt::sparse_bmm {
+
+Runs portable_runs() { return {run<float>, run<double>}; }
+
+}  // namespace dmt::sparse_bmm
