@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dmt_kernels import pack_mask, sparse_linear
+from dmt_kernels import sparse_linear
 
 from ..decoder import Attention, Mixed, RegionDecoder, live_product
 from ..sparsity import product
@@ -140,8 +140,7 @@ def step(net: Denoiser, prepared: Prepared, x_t: Tensor, t: Tensor) -> Tensor:
     hidden = torch.relu(product(sites[0], hidden, mlp[2].weight, mlp[2].bias, t))  # memory before the MLP's last layer
     source = Source(hidden, None)
     if sites[1] is not None:
-        hidden = sites[1](hidden, t)
-        source = Source(hidden, pack_mask(hidden != 0))
+        source = Source(*sites[1].masked(hidden, t))
     time = net.encode_time(t)
     upper = _decode(net.decoder.upper_decoder, prepared.upper, source, time, t)
     lower = _decode(net.decoder.lower_decoder, prepared.lower, source, time, t)

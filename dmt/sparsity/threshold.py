@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from dmt_kernels import Masked, advance, ema_state, masked_linear, sparse_linear, threshold_ema
+from dmt_kernels import Masked, advance, ema_state, masked_linear, pack_mask, sparse_linear, threshold_ema
 from dmt_kernels.ops.threshold_ema.reference import next_state
 
 from ..config import SparsityConfig
@@ -53,6 +53,18 @@ class DynamicThreshold(nn.Module):
     def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
         """x [N, ..., D] with its weak elements zeroed; t: [N] diffusion times 1..T, needed only for time buckets."""
         return self._per_bucket(x, t, self._mask)
+
+    def masked(self, x: Tensor, t: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, and its packed mask [N, ..., ceil(D / 64)]."""
+        made: list[Masked] = []
+
+        def apply(part: Tensor, bucket: int) -> tuple[Tensor, Masked]:
+            values, masked = self._mask(part, bucket)
+            made.append(masked)
+            return values, masked
+
+        values = self._per_bucket(x, t, apply)
+        return values, made[0].bits if len(made) == 1 else pack_mask(values != 0)
 
     def linear(self, x: Tensor, layer: nn.Linear, t: Tensor | None = None) -> Tensor:
         """layer(forward(x, t)) as one operation that may skip the zeros; x [N, ..., D]."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dmt.sparsity import DynamicThreshold
+from dmt_kernels import pack_mask
 from dmt_kernels.masked import MU, UPDATES
 
 
@@ -34,6 +35,11 @@ class TopK(nn.Module):
         masked = x * chosen
         self.kept = (masked != 0).float().mean()
         return masked
+
+    def masked(self, x: Tensor, t: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, and its packed mask."""
+        values = self.forward(x)
+        return values, pack_mask(values != 0)
 
     def linear(self, x: Tensor, layer: nn.Linear, t: Tensor | None = None) -> Tensor:
         return self.product(x, layer.weight, layer.bias)

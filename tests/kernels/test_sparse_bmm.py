@@ -38,7 +38,11 @@ def test_widths(isa, outputs, dtype):
 
 
 @given(
-    st.integers(0, 4), st.integers(0, 70), st.integers(0, 130), st.integers(0, 40), st.sampled_from([0.0, 0.5, 0.97, 1.0])
+    st.integers(0, 4),
+    st.integers(0, 70),
+    st.integers(0, 130),
+    st.integers(0, 40),
+    st.sampled_from([0.0, 0.5, 0.97, 1.0]),
 )
 @settings(deadline=None, max_examples=60)
 def test_shapes_and_shares(items, rows, depth, outputs, zeros):
@@ -106,9 +110,9 @@ def test_opcheck_vmap_and_compile():
 
 def test_misfits_are_said_clearly():
     x, weight = operands(2, 3, 5, 4)
-    with pytest.raises(TypeError, match="float32 or both in float64, got torch.float16"):
+    with pytest.raises(TypeError, match=r"float32 or both in float64, got torch\.float16"):
         sparse_bmm(x.half(), weight.half())
-    with pytest.raises(TypeError, match="got torch.float32, torch.float64"):
+    with pytest.raises(TypeError, match=r"got torch\.float32, torch\.float64"):
         sparse_bmm(x, weight.double())
     with pytest.raises(ValueError, match=r"got \(2, 3, 5\) and \(2, 4, 4\)"):
         sparse_bmm(x, weight[:, 1:])

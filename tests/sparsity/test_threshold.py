@@ -11,6 +11,7 @@ from torch import nn
 from dmt.config import SparsityConfig
 from dmt.errors import InputError
 from dmt.sparsity import DynamicThreshold, ThresholdedFeedForward, kept_fractions, share_averages
+from dmt_kernels import unpack_mask
 
 
 def site(width=8, **changes):
@@ -170,3 +171,14 @@ def test_ranks_share_one_average(tmp_path):
 
 if __name__ == "__main__":
     _rank(int(sys.argv[1]), sys.argv[2])
+
+
+@pytest.mark.parametrize("buckets", [1, 4])
+def test_the_mask_that_comes_with_the_values_is_theirs(buckets):
+    threshold = site(70, time_buckets=buckets).eval()
+    threshold.state[:, 0], threshold.state[:, 1] = torch.arange(1.0, buckets + 1), 1
+    x = torch.randn(6, 3, 70, generator=torch.Generator().manual_seed(0))
+    for t in (torch.full((6,), 500), torch.tensor([900, 10, 400, 999, 1, 600])):
+        values, bits = threshold.masked(x, t)
+        assert torch.equal(values, threshold(x, t))
+        assert torch.equal(unpack_mask(bits, 70), values != 0)

@@ -19,8 +19,8 @@ def sparse_bmm(x: Tensor, weight: Tensor) -> Tensor:
     Returns [N, P, out], contiguous. Made for few rows P to each matrix, as where every frame has its own; one matrix
     for all rows is a matter for `sparse_linear`, which takes a mask. Elsewhere than on a CPU it is `torch.bmm`.
 
-    Gradients are those of `torch.bmm`, which then makes y as well: what a backward pass needs is dense. A zero of x that
-    meets an infinity or a NaN in weight gives 0 where it is skipped, and NaN where it is not.
+    Gradients are those of `torch.bmm`, which then makes y as well: what a backward pass needs is dense. A zero of x
+    that meets an infinity or a NaN in weight gives 0 where it is skipped, and NaN where it is not.
 
     Raises TypeError for a dtype and ValueError for a shape or device that does not fit.
     """
