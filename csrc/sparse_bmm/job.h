@@ -21,9 +21,12 @@ constexpr int64_t kPadding = 64, kWidest = 8 * 64;
 
 // Items [begin, end).
 using Run = void (*)(const Job&, int64_t begin, int64_t end);
+// Elements of x that are not zero.
+using CountLive = int64_t (*)(const Job&, int64_t items);
 
 struct Runs {
   Run f32, f64;
+  CountLive live32, live64;
 };
 
 Runs portable_runs();

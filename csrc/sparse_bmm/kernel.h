@@ -173,6 +173,19 @@ void pad(const T* weight, const Job& job, int64_t row, T* padded) {
 }
 
 template <class T>
+int64_t count_live(const Job& job, int64_t items) {
+  const bool by_rows = job.x_column == 1;
+  const int64_t lines = by_rows ? job.rows : job.depth, line = by_rows ? job.depth : job.rows;
+  int64_t live = 0;
+  for (int64_t i = 0; i < items; ++i)
+    for (int64_t l = 0; l < lines; ++l) {
+      const T* x = static_cast<const T*>(job.x) + i * job.x_item + l * (by_rows ? job.x_row : job.x_column);
+      for (int64_t from = 0; from < line; from += 64) live += __builtin_popcountll(live_word(x, from, line));
+    }
+  return live;
+}
+
+template <class T>
 void run(const Job& job, int64_t begin, int64_t end) {
   constexpr int n = kLanes<T>;
   const int64_t vectors = (job.outputs + n - 1) / n;

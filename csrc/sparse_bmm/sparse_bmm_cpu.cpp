@@ -1,15 +1,18 @@
 // sparse_bmm on the CPU: y[i] = x[i] @ weight[i], where zeros of x cost nothing. No mask is asked for: x is looked at
 // as it is read. Nothing is packed either, since a matrix serves few rows; the rows of it that meet a live element are
 // read where they lie.
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
+
 #include <algorithm>
 
 #include "../common.h"
+#include "../sparse_linear/choice.h"
 #include "job.h"
 
 namespace dmt::sparse_bmm {
 namespace {
 
-CallCounter calls("sparse_bmm");
+CallCounter calls("sparse_bmm"), dense_calls("sparse_bmm_dense");
 constexpr int64_t kGrain = 1 << 16;  // multiplications that a thread takes at least
 
 Runs runs() {
@@ -32,7 +35,14 @@ void check(const Tensor& x, const Tensor& weight) {
                   weight.size(2), "] do not fit: expected [N, P, D] and [N, D, out]");
 }
 
-Tensor sparse_bmm(const Tensor& x_, const Tensor& weight) {
+// Whether the dense product is the faster one: where a row of weight does not fill a vector, always; else the more rows
+// share a matrix, the more zeros it takes. Measured on one core of an Emerald Rapids.
+bool goes_dense(int64_t route, int64_t rows, int64_t row_bytes, double zeros) {
+  if (route != sparse_linear::kAuto) return route == sparse_linear::kDense;
+  return row_bytes < kPadding || zeros < std::min(0.67, 0.15 * static_cast<double>(rows - 1));
+}
+
+Tensor sparse_bmm(const Tensor& x_, const Tensor& weight, int64_t route) {
   calls.add();
   check(x_, weight);
   const Tensor x = x_.stride(2) == 1 || x_.stride(1) == 1 ? x_ : torch::stable::contiguous(x_);
@@ -49,6 +59,12 @@ Tensor sparse_bmm(const Tensor& x_, const Tensor& weight) {
   job.weight_item = weight.stride(0), job.weight_row = weight.stride(1), job.weight_column = weight.stride(2);
   job.y = y.data_ptr();
   job.rows = rows, job.depth = depth, job.outputs = outputs;
+  const double live = static_cast<double>((wide ? runs().live64 : runs().live32)(job, items));
+  if (goes_dense(route, rows, outputs * bytes, 1 - live / static_cast<double>(std::max<int64_t>(x.numel(), 1)))) {
+    dense_calls.add();
+    TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_bmm_out(y.get(), x.get(), weight.get()));
+    return y;
+  }
   const int64_t padded = depth * ((outputs * bytes + kPadding - 1) / kPadding) * kPadding;
   const int64_t each = std::max<int64_t>(rows * depth * outputs, 1);
   torch::stable::parallel_for(0, items, std::max<int64_t>(kGrain / each, 1), [&](int64_t begin, int64_t end) {

@@ -3,6 +3,6 @@
 
 namespace dmt::sparse_bmm {
 
-Runs portable_runs() { return {run<float>, run<double>}; }
+Runs portable_runs() { return {run<float>, run<double>, count_live<float>, count_live<double>}; }
 
 }  // namespace dmt::sparse_bmm

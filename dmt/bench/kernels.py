@@ -11,7 +11,7 @@ import torch
 from dmt_kernels import backends
 
 from ..errors import InputError
-from . import bits, limited, machine, network, products, threshold, timing
+from . import batched, bits, limited, machine, network, products, threshold, timing
 from .case import Case, Row, measure
 
 SHAPES = ((64, 256), (256, 512), (1024, 256), (1024, 512), (1024, 1024), (4096, 512), (4096, 1024))
@@ -22,7 +22,16 @@ ELSEWHERE_FROM = 0.5
 """Below this share of zeros nobody would use a sparse format; AVX2 is measured from there on, too."""
 ELSEWHERE_TO = 4096 * 512
 """Elements of x up to which other sparse products are measured: beyond, they take minutes."""
-SECTIONS = ("threshold_ema", "mask_bits", "sparse_linear", "masked_linear", "bfloat16", "avx2", "networks")
+SECTIONS = (
+    "threshold_ema",
+    "mask_bits",
+    "sparse_linear",
+    "masked_linear",
+    "sparse_bmm",
+    "bfloat16",
+    "avx2",
+    "networks",
+)
 
 
 @dataclass(frozen=True)
@@ -78,8 +87,8 @@ def instruction_set(name: str) -> Iterator[bool]:
 
 def cases(plan: Plan, section: str) -> Iterator[Case]:
     """Of one section, made as they are asked for: the operands of large ones do not fit beside one another."""
-    if section == "networks":
-        yield from _networks(plan)
+    if section in ("networks", "sparse_bmm"):  # which have sizes of their own
+        yield from _networks(plan) if section == "networks" else _batched(plan)
         return
     if section == "avx2" and plan.device != "cpu":
         return
@@ -109,6 +118,11 @@ def _of_shape(plan: Plan, section: str, rows: int, width: int, zeros: float) -> 
         yield from products.sparse_linear_cases(rows, width, zeros, "bfloat16", device)
     else:
         yield from make[section](rows, width, zeros, device=device)
+
+
+def _batched(plan: Plan) -> Iterator[Case]:
+    for zeros in plan.zeros:
+        yield from batched.cases(zeros, plan.device)
 
 
 def _networks(plan: Plan) -> Iterator[Case]:

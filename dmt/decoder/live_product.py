@@ -9,7 +9,8 @@ from dmt_kernels import sparse_bmm
 
 
 def live_product(x: Tensor, weight: Tensor) -> Tensor:
-    """x [N, P, D] @ weight [N, D, out] -> [N, P, out]. Zeros of x are skipped where no gradient is asked for, on a CPU.
+    """x [N, P, D] @ weight [N, D, out] -> [N, P, out]. Zeros of x are skipped where no gradient is asked for, on a CPU,
+    and where that is the faster way.
 
     A matrix that serves many rows is a matter for `dmt_kernels.sparse_linear`; here each serves P of them.
     """

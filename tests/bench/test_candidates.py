@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dmt.bench import axpy, bits, limited, network, products, threshold
+from dmt.bench import axpy, batched, bits, limited, network, products, threshold
 from dmt.bench.case import Candidate, WrongOutput, check, measure
 from dmt.bench.kernels import Plan, instruction_set, run
 from dmt.bench.stage import Stage, differs
@@ -121,6 +121,14 @@ def test_the_instruction_set_is_given_back():
     assert all(row.isa == "avx2" for row in rows)
     after = run(Plan(((8, 64),), (0.5,), 0.01, ("mask_bits",)))
     assert not rows or after[0].isa is not None
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.5, 0.95])
+def test_batched_products_agree(zeros):
+    for rows in batched.ROWS:
+        made = batched.case(rows, 20, 33, zeros, matrices=3)
+        check(made)
+        assert made.live == pytest.approx(1 - zeros, abs=0.25)
 
 
 def test_avx2_is_measured_against_libraries_with_avx2():

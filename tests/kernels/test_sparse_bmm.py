@@ -1,13 +1,17 @@
 """sparse_bmm: every layout, odd and empty shapes, what is skipped, gradients, errors."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dmt_kernels import backends, sparse_bmm
+from dmt_kernels import backends
+from dmt_kernels import sparse_bmm as by_any_way
 from dmt_kernels.backends import calls
 
+sparse_bmm = partial(by_any_way, impl="sparse")
 compiled = pytest.mark.skipif(backends().on_cpu != "compiled", reason="no compiled CPU kernels")
 
 
@@ -101,7 +105,7 @@ def test_gradients_are_those_of_the_dense_product():
 
 def test_opcheck_vmap_and_compile():
     x, weight = operands(2, 3, 5, 4)
-    torch.library.opcheck(torch.ops.dmt_kernels.sparse_bmm, (x, weight))
+    torch.library.opcheck(torch.ops.dmt_kernels.sparse_bmm, (x, weight, 2))
     many = torch.stack([x, 2 * x])
     close(torch.func.vmap(sparse_bmm, in_dims=(0, None))(many, weight)[1], 2 * x, weight)
     traced = torch.compile(sparse_bmm, fullgraph=True, backend="aot_eager")
@@ -125,10 +129,24 @@ def test_the_compiled_operator_checks_too():
     x, weight = operands(2, 3, 5, 4)
     op = torch.ops.dmt_kernels.sparse_bmm
     with pytest.raises(RuntimeError, match="float32 or float64"):
-        op(x.bfloat16(), weight.bfloat16())
+        op(x.bfloat16(), weight.bfloat16(), 0)
     with pytest.raises(RuntimeError, match="dtype and the device"):
-        op(x, weight.double())
+        op(x, weight.double(), 0)
     with pytest.raises(RuntimeError, match="do not fit"):
-        op(x, weight[:1])
+        op(x, weight[:1], 0)
     with pytest.raises(RuntimeError, match="got 2 and 3 dimensions"):
-        op(x[0], weight)
+        op(x[0], weight, 0)
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("rows", "outputs", "zeros", "dense"),
+    [(1, 64, 0.3, 0), (1, 4, 0.99, 1), (11, 64, 0.3, 1), (11, 64, 0.9, 0), (3, 64, 0.1, 1), (3, 64, 0.6, 0)],
+)
+def test_auto_goes_by_rows_outputs_and_zeros(rows, outputs, zeros, dense):
+    x, weight = operands(8, rows, 96, outputs, zeros)
+    before = calls("sparse_bmm_dense")
+    close(by_any_way(x, weight), x, weight)
+    assert calls("sparse_bmm_dense") - before == dense
+    with pytest.raises(ValueError, match="impl"):
+        by_any_way(x, weight, impl="quick")

@@ -7,27 +7,30 @@ from torch import Tensor
 
 from ...registry import define
 from ..batching import one_by_one
+from ..sparse_linear.op import route_of
 from . import reference
 
 DTYPES = (torch.float32, torch.float64)
 
 
-def sparse_bmm(x: Tensor, weight: Tensor) -> Tensor:
+def sparse_bmm(x: Tensor, weight: Tensor, *, impl: str = "auto") -> Tensor:
     """y = x @ weight, item by item; on a CPU zeros of x cost nothing but being looked at.
 
     x: [N, P, D], float32 or float64, any strides, contiguous along P or D best; weight: [N, D, out], dtype of x.
-    Returns [N, P, out], contiguous. Made for few rows P to each matrix, as where every frame has its own; one matrix
-    for all rows is a matter for `sparse_linear`, which takes a mask. Elsewhere than on a CPU it is `torch.bmm`.
+    impl: auto (whichever is faster, by P, out and the zeros), sparse or dense. Returns [N, P, out], contiguous.
+    Made for few rows P to each matrix, as where every frame has its own; one matrix for all rows is a matter for
+    `sparse_linear`, which takes a mask. Elsewhere than on a CPU it is `torch.bmm`.
 
     Gradients are those of `torch.bmm`, which then makes y as well: what a backward pass needs is dense. A zero of x
     that meets an infinity or a NaN in weight gives 0 where it is skipped, and NaN where it is not.
 
-    Raises TypeError for a dtype and ValueError for a shape or device that does not fit.
+    Raises TypeError for a dtype and ValueError for a shape, device or name that does not fit.
     """
     check(x, weight)
+    route = route_of(impl)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return torch.bmm(x, weight)
-    return torch.ops.dmt_kernels.sparse_bmm(x, weight)
+    return torch.ops.dmt_kernels.sparse_bmm(x, weight, route)
 
 
 def check(x: Tensor, weight: Tensor) -> None:
@@ -42,15 +45,15 @@ def check(x: Tensor, weight: Tensor) -> None:
         )
 
 
-def _reference(x: Tensor, weight: Tensor) -> Tensor:
+def _reference(x: Tensor, weight: Tensor, route: int) -> Tensor:
     check(x, weight)
     return reference.sparse_bmm(x, weight)
 
 
-def _fake(x: Tensor, weight: Tensor) -> Tensor:
+def _fake(x: Tensor, weight: Tensor, route: int) -> Tensor:
     check(x, weight)
     return x.new_empty((*x.shape[:2], weight.shape[2]))
 
 
-define("sparse_bmm(Tensor x, Tensor weight) -> Tensor", _reference, _fake)
+define("sparse_bmm(Tensor x, Tensor weight, int route) -> Tensor", _reference, _fake)
 one_by_one("sparse_bmm")
