@@ -18,3 +18,8 @@ def test_feed_forward(record, zeros: float, decoder: str, leg: str) -> None:
 
 def test_denoiser_step(record, zeros: float) -> None:
     record(network.step_case(zeros))
+
+
+@pytest.mark.parametrize("decoder", ["dynamic", "plain"])
+def test_denoiser_step_with_thresholds_at_every_product(record, zeros: float, decoder: str) -> None:
+    record(network.step_case(zeros, decoder=decoder, reach="decoders"))

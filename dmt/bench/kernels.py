@@ -130,6 +130,8 @@ def _networks(plan: Plan) -> Iterator[Case]:
         for decoder in ("dynamic", "plain"):
             yield from network.feed_forward_cases(zeros, decoder, plan.frames, device=plan.device)
         yield network.step_case(zeros, plan.frames, device=plan.device)
+        for decoder in ("dynamic", "plain"):
+            yield network.step_case(zeros, plan.frames, device=plan.device, decoder=decoder, reach="decoders")
 
 
 def run(plan: Plan, report: Callable[[str, Row], None] = lambda section, row: None) -> list[Row]:

@@ -11,6 +11,9 @@ from ..sparsity import ThresholdedFeedForward
 from .attention import Attention
 from .dynamic_linear import DynamicLinear, Mixed
 
+FEW_ROWS = 3
+"""Reading a matrix of its own for every frame takes as long as this many rows take with eight shared ones."""
+
 
 class DecoderLayer(ThresholdedFeedForward):
     """y = LN1(y + SelfMHA(y)); y = LN2(y + CrossMHA(y, memory)); y = LN3(y + FFN(y)).
@@ -38,12 +41,16 @@ class DecoderLayer(ThresholdedFeedForward):
         self.forms = sparsity.enabled and sparsity.reach == "decoders"
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
 
-    def mixture(self, condition: Tensor) -> Tensor | Mixed | None:
-        """Shares of the shared matrices for condition [B, 1 or L, D], or what they make; None for an ordinary layer."""
+    def mixture(self, condition: Tensor, often: int = 0) -> Tensor | Mixed | None:
+        """Shares of the shared matrices for condition [B, 1 or L, D], or what they make; None for an ordinary layer.
+
+        often: rows of every frame that will be multiplied again and again. More than a few are worth a matrix of the
+        frame's own, which saves them the products with all shared ones; a single row costs less without.
+        """
         if not isinstance(self.linear1, DynamicLinear):
             return None
         shares = self.linear1.mixture(condition)
-        return self.linear1.form(shares) if self.forms else shares
+        return self.linear1.form(shares) if self.forms or often > FEW_ROWS else shares
 
     def forward(self, y: Tensor, memory: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """y, memory [B, L, P, D]; t [B]; condition [B, 1 or L, D] -> [B, L, P, D]."""

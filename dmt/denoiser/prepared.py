@@ -117,7 +117,9 @@ def _region(net: Denoiser, decoder: RegionDecoder, queries: Tensor, condition: T
         query = _fold(torch.cat([row, row]), crosses[0].key)[: len(row)]
     else:
         query = layer.multihead_attn.query(first[:, None])
-    return Region(first, query, tuple(each.mixture(condition) for each in decoder.layers), crosses)
+    rows = [first.shape[1]] * (len(decoder.layers) - 1) + [1]  # the last layer works on the middle token
+    mixtures = tuple(each.mixture(condition, n) for each, n in zip(decoder.layers, rows, strict=True))
+    return Region(first, query, mixtures, crosses)
 
 
 def _cross(attention: Attention, last: torch.nn.Linear) -> Cross:

@@ -2,7 +2,8 @@
 
 Two forms are counted. `forward` is the plain network, all 11 tokens through both decoders at every step, as DreamTalk
 runs it. `step` is the form that sampling uses here: the last layer sees the middle token alone, and what steps share
-is done once by `prepare`, so it counts with 1 / STEPS, and with 1 / CHUNK of that where all frames of a chunk share it.
+is done once by `prepare` (matrices of a frame's own as well, where more than its last layer uses them), so it counts
+with 1 / STEPS, and with 1 / CHUNK of that where all frames of a chunk share it.
 In each: `nominal` counts every product; `executed` leaves out what a masked product skips (an element that its
 threshold zeroed); `live` also leaves out zeroed elements that still run through a dense product: the inputs of dynamic
 layers whose matrices are not formed, and a dense network's own zeros after the ReLU.
@@ -69,7 +70,7 @@ class DecoderCount:
         """The plain network."""
         total = self._tails()
         for region in REGIONS:
-            total += self._mixture_nets(region) + self._matrices(region)
+            total += self._mixture_nets(region) + self._matrices(region, self.config.decoder_layers, self.everywhere)
             for layer in range(self.config.decoder_layers):
                 name = f"{region}_decoder.layers.{layer}"
                 total += self._whole_self(name) + self._whole_cross(name, memory=1.0)
@@ -89,9 +90,9 @@ class DecoderCount:
                     total += self._one_cross(name, memory, query=layer > 0)
                 else:
                     total += self._whole_cross(name, memory, query=layer > 0)
-                total += self._feed_forward(region, name, 1 if last else WINDOW)
+                total += self._feed_forward(region, name, 1 if last else WINDOW, formed=not last)
             if not self.everywhere:
-                total += self._matrices(region)
+                total += self._matrices(region, 1, formed=False)
         return total
 
     def prepare(self) -> Count:
@@ -102,8 +103,7 @@ class DecoderCount:
             rows = self._whole_self(name)
             rows += self._masked((1 if alone else WINDOW) * self.square, f"{name}.multihead_attn.input_threshold")
             total += (rows + dense(self.square if alone else 0)) * (1 / CHUNK) + self._mixture_nets(region)
-            if self.everywhere:
-                total += self._matrices(region)
+            total += self._matrices(region, self.config.decoder_layers - (not self.everywhere), formed=True)
         return total
 
     def _share(self, site: str) -> float:
@@ -145,22 +145,22 @@ class DecoderCount:
         products = self.config.decoder_layers * hidden * (self.config.width + self.config.shared_matrices)
         return dense(products) * (1 if self._by_frame(region) else 1 / CHUNK)
 
-    def _matrices(self, region: str) -> Count:
-        """Mixed matrices and biases of all layers; matrices of a frame's own only where they are formed."""
+    def _matrices(self, region: str, layers: int, formed: bool) -> Count:
+        """Mixed matrices and biases of some layers; matrices of a frame's own only where they are formed."""
         if self.config.decoder == "plain":
             return Count()
         by_frame = self._by_frame(region)
-        formed = self.config.width if self.everywhere or not by_frame else 0
-        products = self.config.decoder_layers * self.config.shared_matrices * self.config.feed_forward * (formed + 1)
+        width = self.config.width if formed or not by_frame else 0
+        products = layers * self.config.shared_matrices * self.config.feed_forward * (width + 1)
         return dense(products) * (1 if by_frame else 1 / CHUNK)
 
     def _by_frame(self, region: str) -> bool:
         return region == "lower" and self.config.decoder == "dynamic"
 
-    def _feed_forward(self, region: str, name: str, tokens: int) -> Count:
+    def _feed_forward(self, region: str, name: str, tokens: int, *, formed: bool = False) -> Count:
         product = tokens * self.config.width * self.config.feed_forward
         inputs, hidden = (self.kept.get(f"{name}.{site}_threshold", 1.0) for site in ("input", "hidden"))
-        ordinary = self.config.decoder == "plain" or self.everywhere
+        ordinary = self.config.decoder == "plain" or self.everywhere or formed
         copies = 1 if ordinary or not self._by_frame(region) else self.config.shared_matrices
         first = masked(copies * product, inputs, skipped=self.thresholds and ordinary)
         return first + masked(product, hidden, skipped=self.thresholds)

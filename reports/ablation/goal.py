@@ -51,8 +51,8 @@ def _times(results: dict[str, Any]) -> str:
     return f"""
 
 **Operations are not time.** *All* against dense, on one CPU thread and at these sizes: the decoders' plain form
-{pairs[0]}, sampling in 10 steps {pairs[1]}. Finding what is alive costs
-more here than the products it saves, in the step form above all."""
+{pairs[0]}, sampling in 10 steps {pairs[1]}. Thresholds, and
+finding what is alive, cost more here than the products they save."""
 
 
 def finding(results: dict[str, Any]) -> str:

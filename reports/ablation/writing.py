@@ -161,10 +161,11 @@ def _cost(results: dict[str, Any]) -> str:
     return f"""## Cost
 
 10^6 floating-point operations of both decoders for one frame and one diffusion step. *Plain form*: all 11 tokens, every
-step, as DreamTalk runs it. *Step form*: what sampling here runs. *Executed* leaves out what the masked products skip;
-*live* also what is zero but still multiplied (inputs of dynamic layers that are not formed; the dense network's own
-zeros after the ReLU). Times: processor time of one CPU thread, 64 frames: both decoders once in their plain form; all
-motion in 10 steps. {_machine(results)}
+step, as DreamTalk runs it. *Step form*: what sampling here runs. *Executed* leaves out what meets a masked element in a
+product that can skip it (where zeros are few or a matrix is narrow, multiplying them all the same is faster, and is
+what happens); *live* also what is zero but still multiplied (inputs of dynamic layers that are not formed; the dense
+network's own zeros after the ReLU). Times: processor time of one CPU thread, 64 frames: both decoders once in their
+plain form; all motion in 10 steps. {_machine(results)}
 
 {table(head, rows)}"""
 

@@ -149,6 +149,9 @@ def test_what_masked_products_skip():
     case = network.step_case(0.9, frames=2, width=32, speech=16)
     assert case.live == pytest.approx(0.1, abs=0.1)  # two frames have few quantiles
     assert 0 < case.work.executed < case.work.nominal
+    everywhere = network.step_case(0.9, frames=2, width=32, speech=16, reach="decoders")
+    left = everywhere.work.executed / everywhere.work.nominal
+    assert 0.1 < left < 0.8 * case.work.executed / case.work.nominal
 
 
 def test_a_stage_without_a_path_counts_by_the_one_before():

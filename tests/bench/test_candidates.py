@@ -106,9 +106,13 @@ def test_blocks_agree_with_their_reference(decoder):
     assert len(backward.expected) == 6
 
 
-def test_a_step_agrees_with_its_reference_and_dense_means_no_threshold():
-    case = network.step_case(0.5, frames=2, width=32, speech=16)
+@pytest.mark.parametrize(
+    ("decoder", "reach"), [("dynamic", "feed_forward"), ("dynamic", "decoders"), ("plain", "decoders")]
+)
+def test_a_step_agrees_with_its_reference_and_dense_means_no_threshold(decoder, reach):
+    case = network.step_case(0.5, frames=2, width=32, speech=16, decoder=decoder, reach=reach)
     check(case)
+    assert 0.4 < case.live < 0.6
     ours, dense = (next(c for c in case.candidates if c.role == role).run() for role in ("ours", "dense"))
     assert (ours - dense).abs().max() > 1e-4
 
