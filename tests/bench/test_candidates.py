@@ -1,11 +1,11 @@
 """Everything that is timed is checked first; a wrong output is refused."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
+from processes import dies, what_it_is
 
 from dmt.bench import axpy, batched, bits, limited, network, products, threshold
 from dmt.bench.case import Candidate, WrongOutput, check, measure
@@ -143,27 +143,17 @@ def test_avx2_is_measured_against_libraries_with_avx2():
     assert dict(os.environ) == before and not limited.active()
 
 
-def _what_the_child_is() -> Iterator[object]:
-    yield limited.active(), torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
-    raise InputError("no further")
-
-
 def test_a_process_of_its_own_yields_and_raises():
-    found = limited.each(_what_the_child_is)
+    found = limited.each(what_it_is)
     active, threads, capability = next(found)
     assert active and threads == torch.get_num_threads() and capability in ("AVX2", "DEFAULT", "NO AVX")
     with pytest.raises(InputError, match="no further"):
         next(found)
 
 
-def _dies() -> Iterator[object]:
-    yield 1
-    os._exit(7)
-
-
 def test_a_process_that_dies_is_an_error():
     with pytest.raises(RuntimeError, match="exit code 7"):
-        list(limited.each(_dies))
+        list(limited.each(dies))
 
 
 @pytest.mark.parametrize(
