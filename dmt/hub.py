@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import PyTorchModelHubMixin, constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from .errors import InputError
+from .errors import InputError, why
 
 
 class OnHub(
@@ -69,8 +69,7 @@ class OnHub(
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **options)
         except (HfHubHTTPError, HFValidationError, OSError) as error:  # a file missing in the cache is an OSError
-            reason = str(error).strip().splitlines()[0]
             raise InputError(
                 f"no {constants.SAFETENSORS_SINGLE_FILE} could be had from {str(pretrained_model_name_or_path)!r} "
-                f"on the Hugging Face hub ({reason}); check the name and the connection, or give a folder"
+                f"on the Hugging Face hub ({why(error)}); check the name and the connection, or give a folder"
             ) from None

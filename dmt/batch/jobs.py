@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path, PurePosixPath
 
-from ..errors import InputError
+from ..errors import InputError, why
 from ..scene import Options
 
 VOICES = {".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".aac", ".mp4", ".mkv", ".webm", ".mov"}
@@ -99,7 +99,7 @@ def _csv_rows(source: Path) -> Iterable[tuple[int, dict[str, object]]]:
                 raise InputError(f"{source}, line {reader.line_num}: expected {len(reader.fieldnames or ())} columns")
             yield reader.line_num, {name: value for name, value in row.items() if value.strip()}
     except csv.Error as error:
-        raise InputError(f"{source} is not a CSV table ({error})") from None
+        raise InputError(f"{source} is not a CSV table ({why(error)})") from None
 
 
 def _json_rows(source: Path) -> Iterable[tuple[int, dict[str, object]]]:
@@ -109,7 +109,7 @@ def _json_rows(source: Path) -> Iterable[tuple[int, dict[str, object]]]:
         try:
             row = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
-            raise InputError(f"{source}, line {line}: not JSON ({error})") from None
+            raise InputError(f"{source}, line {line}: not JSON ({why(error)})") from None
         if not isinstance(row, dict):
             raise InputError(f"{source}, line {line}: expected an object with the fields of a job, got {text[:40]}")
         yield line, {name: value for name, value in row.items() if value is not None}

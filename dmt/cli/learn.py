@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..atomic import made_folder
-from ..errors import InputError
+from ..errors import InputError, why
 
 
 def corpus(
@@ -134,7 +134,7 @@ def _config(model: Any, schedule: str, options: dict[str, Any], settings: Path |
             values = _over(values, json.loads(settings.read_text()))
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{settings} cannot be read as JSON ({error}); expected settings as in training.json"
+                f"{settings} cannot be read as JSON ({why(error)}); expected settings as in training.json"
             ) from None
     given = {name: value for name, value in options.items() if value is not None}
     return from_dict(TrainingConfig, _over(values, given))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, why
 from ..face.matfile import FULL_WIDTH, finite_rows
 from .clip import Clip, pose_rows
 from .source import Source, sound_named
@@ -94,4 +94,4 @@ def _open(folder: Path) -> Any:
     try:
         return lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:
-        raise InputError(f"{folder} cannot be opened as an LMDB: {error}") from None
+        raise InputError(f"{folder} cannot be opened as an LMDB: {why(error)}") from None

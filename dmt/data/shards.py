@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ..atomic import atomic
-from ..errors import InputError
+from ..errors import InputError, why
 from ..media import to_float, to_int16
 from ..rates import FEATURE_RATE, FRAME_RATE, SAMPLE_RATE
 from .clip import Clip
@@ -61,7 +61,7 @@ def shard_notes(path: Path) -> tuple[list[dict[str, Any]], list[Failure]]:
         return note["clips"], [Failure(**failure) for failure in note["failures"]]
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InputError(
-            f"{path} is not a whole shard of prepared data ({error}); remove it and run dmt prepare again"
+            f"{path} is not a whole shard of prepared data ({why(error)}); remove it and run dmt prepare again"
         ) from None
 
 

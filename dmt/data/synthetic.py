@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..corpus.expression import emotions
-from ..errors import InputError
+from ..errors import InputError, why
 from .clip import Clip, pose_rows
 from .source import Source
 from .tracks import Tracker
@@ -62,4 +62,4 @@ def _shard(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} cannot be read as a shard of a corpus: {error}") from None
+        raise InputError(f"{path} cannot be read as a shard of a corpus: {why(error)}") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, why
 from ..face.matfile import FULL_WIDTH, finite_rows, mat_arrays
 from ..rates import COEFFICIENTS, FRAME_RATE, POSE
 from .clip import pose_rows
@@ -97,7 +97,7 @@ def _npy(path: Path) -> NDArray[np.float32]:
         # Mapped, so that a header that promises more than the file holds is found out before memory is taken.
         rows = np.array(np.load(path, allow_pickle=False, mmap_mode="r"))
     except Exception as error:  # numpy raises a dozen kinds for damaged headers
-        raise InputError(f"{path} cannot be read as an array (.npy): {error}") from None
+        raise InputError(f"{path} cannot be read as an array (.npy): {why(error)}") from None
     known = (COEFFICIENTS, COEFFICIENTS + POSE, FULL_WIDTH)
     width = rows.shape[1] if isinstance(rows, np.ndarray) and rows.ndim == 2 else None
     if width not in known:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..atomic import atomic, made_folder
-from ..errors import InputError
+from ..errors import InputError, why
 from ..media import to_float, to_int16
 from ..rates import COEFFICIENTS, POSE, SAMPLE_RATE
 
@@ -111,7 +111,7 @@ def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
                 upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
             return np.ascontiguousarray(np.asarray(upright)[..., :3])
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as an image: {error}") from None
+        raise InputError(f"{path} cannot be read as an image: {why(error)}") from None
 
 
 def face_motion(expression: np.ndarray, pose: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, why
 
 STRETCH = 16
 """Frames of one stretch of video, as FVD is defined on."""
@@ -66,7 +66,7 @@ class FeatureNetwork:
         try:
             self._network = torch.jit.load(str(path), map_location="cpu").eval()
         except (RuntimeError, ValueError, OSError) as error:
-            raise InputError(f"{path} is not a TorchScript network: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{path} is not a TorchScript network: {why(error)}") from None
         names = {argument.name for argument in self._network.forward.schema.arguments}
         self._options = {name: value for name, value in options.items() if name in names}
         self._path = path

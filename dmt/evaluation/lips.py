@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..corpus import Corpus, build_corpus
 from ..decoder import UPPER
-from ..errors import InputError
+from ..errors import InputError, why
 from ..face.basis import LandmarkBasis
 from ..face.styles import emotion_names, style_clip
 from ..media import read_audio
@@ -175,7 +175,7 @@ def _reference(path: str | Path) -> NDArray[np.float32]:
     try:
         rows = np.load(path, allow_pickle=False, mmap_mode="r")  # mapped: the file may hold less than it promises
     except Exception as error:  # numpy raises a dozen kinds for damaged headers
-        raise InputError(f"{path} is not a numpy file of coefficients (.npy): {error}") from None
+        raise InputError(f"{path} is not a numpy file of coefficients (.npy): {why(error)}") from None
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] < COEFFICIENTS:
         raise InputError(f"{path} must hold [frames, at least {COEFFICIENTS}] numbers")
     rows = rows[:, :COEFFICIENTS].astype(np.float32)

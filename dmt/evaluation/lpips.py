@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, why
 
 HUB = "hub"
 """In place of a path: fetch the backbone from PyTorch's model hub (or its cache)."""
@@ -152,7 +152,7 @@ def _from_hub(net: str) -> dict[str, Tensor]:
         )
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"the LPIPS backbone could not be fetched from {_HUB_FILES[net]} ({error}); "
+            f"the LPIPS backbone could not be fetched from {_HUB_FILES[net]} ({why(error)}); "
             "download it elsewhere and give its path"
         ) from None
 
@@ -167,7 +167,7 @@ def _from_file(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise a dozen kinds; all mean the same to the user
-        raise InputError(f"{path} cannot be read as weights ({type(error).__name__}: {error})") from None
+        raise InputError(f"{path} cannot be read as weights ({type(error).__name__}: {why(error)})") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path} is not a table of weights (a state dict)")
     return state

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, why
 from ..rates import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 SIZE = 224
@@ -103,12 +103,12 @@ class SyncNet(nn.Module):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # damaged files raise a dozen kinds; all mean the same to the user
-            raise InputError(f"{path} cannot be read as weights ({type(error).__name__}: {error})") from None
+            raise InputError(f"{path} cannot be read as weights ({type(error).__name__}: {why(error)})") from None
         network = SyncNet()
         try:
             network.load_state_dict(state)
         except (RuntimeError, AttributeError, TypeError) as error:
-            raise InputError(f"{path} holds weights of another network than SyncNet: {error}") from None
+            raise InputError(f"{path} holds weights of another network than SyncNet: {why(error)}") from None
         return network.eval().requires_grad_(False)
 
     def lips(self, frames: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, why
 from ..rates import COEFFICIENTS
 
 UPPER_LIP = 13
@@ -156,5 +156,5 @@ def _read(path: Path) -> LandmarkBasis:
         return LandmarkBasis(**floats, triangles=arrays["triangles"].long(), contours=contours)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"{path} is not a landmark basis (.npz with basis, neutral, triangles, ...): {error}"
+            f"{path} is not a landmark basis (.npz with basis, neutral, triangles, ...): {why(error)}"
         ) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import InputError
+from ..errors import InputError, why
 
 MINIMUM = 64
 """Pixels that the shorter side of a picture must have."""
@@ -37,7 +37,7 @@ def read_image(path: str | Path) -> np.ndarray:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"{path} has too many pixels to be read safely; reduce it below 80 megapixels") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an image: {error}") from None
+        raise InputError(f"{path} cannot be read as an image: {why(error)}") from None
     if min(picture.size) < MINIMUM:
         raise InputError(
             f"{path} is only {picture.width} x {picture.height} pixels; at least {MINIMUM} x {MINIMUM} are needed"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, why
 from ..rates import COEFFICIENTS, STYLE_FRAMES
 from ..types import StyleClip
 from .basis import neutral_mean
@@ -78,7 +78,7 @@ def _read_text(path: Path) -> np.ndarray:
             warnings.simplefilter("ignore")  # numpy's about an empty file; the error below says it
             rows = np.loadtxt(path, ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a table of {COEFFICIENTS} numbers per line: {error}") from None
+        raise InputError(f"{path} is not a table of {COEFFICIENTS} numbers per line: {why(error)}") from None
     return finite_rows(rows, COEFFICIENTS, f"style clip {path}")
 
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, why
 
 if TYPE_CHECKING:
     from transformers import Wav2Vec2Config
@@ -70,7 +70,7 @@ def read_weights(source: str | None) -> dict[str, Tensor]:
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
-        raise InputError(f"{path} is not a readable weight file ({error}); download it again") from None
+        raise InputError(f"{path} is not a readable weight file ({why(error)}); download it again") from None
     return {_today(name): value for name, value in weights.items()}
 
 
@@ -80,7 +80,7 @@ def read_json(source: str | None, name: str) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable JSON ({error}); download it again") from None
+        raise InputError(f"{path} is not readable JSON ({why(error)}); download it again") from None
 
 
 def _named(source: str | None) -> str:
@@ -117,7 +117,7 @@ def _from_hub(source: str, names: tuple[str, ...]) -> Path:
         except EntryNotFoundError:
             reason = f"it has no {' or '.join(names)}"
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = why(error)
             break
     raise InputError(
         f"the speech encoder's weights {source!r} are neither here nor to be had from the Hugging Face hub ({reason}); "

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, why
 
 
 @dataclass(frozen=True)
@@ -47,5 +47,4 @@ def damaged(path: Path, what: str) -> Iterator[None]:
     except InputError:
         raise
     except (Exception, MemoryError) as error:
-        reason = str(error).split("\n")[0][:200] or type(error).__name__
-        raise InputError(f"{path} cannot be read as {what}; it is damaged or of another kind ({reason})") from None
+        raise InputError(f"{path} cannot be read as {what}; it is damaged or of another kind ({why(error)})") from None

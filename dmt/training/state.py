@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..atomic import atomic
-from ..errors import InputError
+from ..errors import InputError, why
 
 _TENSOR = "tensor "
 """In the JSON, a string that begins so stands for the tensor of that path."""
@@ -39,7 +39,7 @@ def load_state(path: Path) -> dict[str, Any]:
             return _put_tensors(skeleton, file)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InputError(
-            f"{path} is not the state of a training stage ({error}); delete it to start the stage anew"
+            f"{path} is not the state of a training stage ({why(error)}); delete it to start the stage anew"
         ) from None
 
 
