@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .atomic import atomic
 from .config import ModelConfig, from_dict, to_dict
-from .errors import InputError, why
+from .errors import InputError, damaged, why
 from .features import SpeechEncoder
 from .model import MotionModel
 
@@ -70,7 +70,8 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """The training record of a checkpoint, without its weights."""
     metadata, _ = _read(Path(path), weights=False)
     _check_kind(path, metadata)
-    return json.loads(metadata["record"])
+    with damaged(path, "the record of a checkpoint"):
+        return json.loads(metadata["record"])
 
 
 def _stored(model: MotionModel) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class OnHub(
 
         name = constants.SAFETENSORS_SINGLE_FILE
         path = Path(model_id) / name
-        if not Path(model_id).is_dir():
+        if not os.path.isdir(model_id):
             path = hf_hub_download(
                 model_id,
                 name,

@@ -7,6 +7,7 @@ inception-2015-12-05.pt for FID, its I3D i3d_torchscript.pt for FVD), or any Tor
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ class FeatureNetwork:
     """A TorchScript feature network. options: keyword arguments it is called with where it takes them."""
 
     def __init__(self, path: str | Path, options: dict[str, bool]) -> None:
-        if not Path(path).is_file():
+        if not os.path.isfile(path):
             raise InputError(f"no feature network at {path}; give the path of a TorchScript file")
         try:
             self._network = torch.jit.load(str(path), map_location="cpu").eval()
