@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= demo.mp4
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
 
 # Every path below is relative, so the folder of the clone may have spaces in its name.
 BIN := $(VENV)/bin
@@ -13,7 +14,7 @@ PIP := "$(BIN)/python" -m pip --disable-pip-version-check
 SOURCES := $(shell find csrc dmt dmt_kernels -type f -not -path '*/__pycache__/*' -not -name '*.so' 2>/dev/null) \
 	pyproject.toml setup.py
 
-.PHONY: help demo test test-slow docs lint format doctor audit clean
+.PHONY: help demo test test-slow docs lint format doctor audit fuzz clean
 
 help:
 	@echo "make demo     write $(DEMO): the bundled portrait says the bundled sentence"
@@ -23,6 +24,7 @@ help:
 	@echo "make lint     ruff and clang-format, changing nothing"
 	@echo "make format   the same, mending what can be mended"
 	@echo "make audit    look up the pinned packages in the database of known faults (needs a network)"
+	@echo "make fuzz     attack every reader of files for $(FUZZ_SECONDS) seconds (FUZZ_SECONDS=...), guided by coverage"
 	@echo "make doctor   say what this machine has and what is missing"
 	@echo "make clean    remove the environment and what was built"
 
@@ -57,6 +59,12 @@ audit:
 	"$(PYTHON)" -m venv "$(VENV)/audit"
 	"$(VENV)/audit/bin/python" -m pip --disable-pip-version-check install -q "pip-audit==2.10.1"
 	"$(VENV)/audit/bin/pip-audit" --requirement constraints.txt --no-deps --disable-pip --strict
+
+# atheris lies in a folder of its own too, so that the environment stays what constraints.txt says. What a run has
+# learnt, in build/fuzz, is where the next one begins; so are the files that a reader did not stand, for tests.
+fuzz: $(VENV)/.test
+	$(PIP) install -q --upgrade --target "$(VENV)/fuzz" "atheris==3.0.0"
+	PYTHONPATH="$(VENV)/fuzz" "$(BIN)/python" tests/fuzz_readers.py --seconds $(FUZZ_SECONDS)
 
 doctor: $(VENV)/.demo
 	"$(BIN)/dmt" doctor

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .atomic import atomic
 from .config import ModelConfig, from_dict, to_dict
-from .errors import InputError
+from .errors import InputError, damaged, why
 from .features import SpeechEncoder
 from .model import MotionModel
 
@@ -70,7 +70,8 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """The training record of a checkpoint, without its weights."""
     metadata, _ = _read(Path(path), weights=False)
     _check_kind(path, metadata)
-    return json.loads(metadata["record"])
+    with damaged(path, "the record of a checkpoint"):
+        return json.loads(metadata["record"])
 
 
 def _stored(model: MotionModel) -> dict[str, Tensor]:
@@ -88,7 +89,7 @@ def _read(path: Path, *, weights: bool = True) -> tuple[dict[str, str], dict[str
             return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise InputError(
-            f"{path} cannot be read as a safetensors checkpoint ({error}); it is truncated or another kind of file"
+            f"{path} cannot be read as a safetensors checkpoint ({why(error)}); it is truncated or another kind of file"
         ) from None
 
 
@@ -126,7 +127,7 @@ def _build(
 
 
 def _unusable(path: str | Path, error: Exception) -> InputError:
-    return InputError(f"{path} holds no usable configuration ({error}); the file is damaged")
+    return InputError(f"{path} holds no usable configuration ({why(error)}); the file is damaged")
 
 
 def _check_sizes(data: Any, name: str = "") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from .errors import InputError
+from .errors import InputError, brief
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(cls: type, data: Any) -> Any:
     """The inverse of `to_dict`; InputError for an unknown field or a value of the wrong type."""
     if not isinstance(data, dict):
-        raise InputError(f"{cls.__name__} must be a mapping of its fields, got {data!r}")
+        raise InputError(f"{cls.__name__} must be a mapping of its fields, got {brief(data)}")
     hints = get_type_hints(cls)
     known = {f.name for f in fields(cls)}
     if unknown := sorted(set(data) - known):
@@ -162,7 +162,7 @@ def _value(name: str, hint: Any, value: Any) -> Any:
     if get_origin(hint) is Literal:
         if value in get_args(hint):
             return value
-        raise InputError(f"{name} must be one of {', '.join(map(str, get_args(hint)))}, got {value!r}")
+        raise InputError(f"{name} must be one of {', '.join(map(str, get_args(hint)))}, got {brief(value)}")
     choices = get_args(hint) or (hint,)
     if type(None) in choices and value is None:
         return None
@@ -173,7 +173,7 @@ def _value(name: str, hint: Any, value: Any) -> Any:
             value, (int, float) if choice is float else choice
         ):
             return value
-    raise InputError(f"{name} must be {' or '.join(c.__name__ for c in choices)}, got {value!r}")
+    raise InputError(f"{name} must be {' or '.join(c.__name__ for c in choices)}, got {brief(value)}")
 
 
 __all__ = [

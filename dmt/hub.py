@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import PyTorchModelHubMixin, constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from .errors import InputError
+from .errors import InputError, why
 
 
 class OnHub(
@@ -47,7 +48,7 @@ class OnHub(
 
         name = constants.SAFETENSORS_SINGLE_FILE
         path = Path(model_id) / name
-        if not Path(model_id).is_dir():
+        if not os.path.isdir(model_id):
             path = hf_hub_download(
                 model_id,
                 name,
@@ -69,8 +70,7 @@ class OnHub(
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **options)
         except (HfHubHTTPError, HFValidationError, OSError) as error:  # a file missing in the cache is an OSError
-            reason = str(error).strip().splitlines()[0]
             raise InputError(
                 f"no {constants.SAFETENSORS_SINGLE_FILE} could be had from {str(pretrained_model_name_or_path)!r} "
-                f"on the Hugging Face hub ({reason}); check the name and the connection, or give a folder"
+                f"on the Hugging Face hub ({why(error)}); check the name and the connection, or give a folder"
             ) from None

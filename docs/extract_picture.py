@@ -1,4 +1,7 @@
-"""The picture of extract.md, made from the bundled portrait alone: python docs/extract_picture.py"""
+"""The pictures of extract.md, made from the bundled portrait alone: python docs/extract_picture.py
+
+extract.png: known motion and what was extracted; inspect.png: what `dmt inspect --picture` draws of the clip.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,16 @@ from dmt.face.basis import LandmarkBasis
 from dmt.face.landmarks import find_landmarks, load_portrait
 from dmt.face.pose import NaturalPose
 from dmt.face.styles import load_style
-from dmt.inspection.drawing import WIDTH, panel
+from dmt.inspection import inspect
+from dmt.inspection.drawing import WIDTH, draw, panel
 from dmt.media import VideoWriter
 from dmt.renderer.warp import WarpRenderer
 from dmt.scene import asset
 from dmt.tracking import extract
+from dmt.tracking.files import write_clip
 from dmt.types import Motion
 
+HERE = Path(__file__).parent
 FRAMES, SHOWN = 200, 6
 TILE = WIDTH // SHOWN
 
@@ -35,6 +41,8 @@ def main() -> None:
         with VideoWriter(film, *frames.shape[1:3], audio_rate=None) as writer:
             writer.write(frames)
         found = extract(film)
+        write_clip(Path(folder) / "me.mat", found.expression, found.pose)
+        draw(inspect(Path(folder) / "me.mat")).save(HERE / "inspect.png", optimize=True)
     opening = LandmarkBasis.load().mouth_opening
     lips = {
         "known": opening(clip).numpy(),
@@ -46,7 +54,7 @@ def main() -> None:
         page.paste(tracked(frames[moment]), (index * TILE, 0))
     page.paste(panel("opening of the lips, eye distances", lips), (0, TILE))
     page.paste(panel("turn of the head, degrees", yaw), (0, TILE + 150))
-    page.save(Path(__file__).parent / "extract.png", optimize=True)
+    page.save(HERE / "extract.png", optimize=True)
 
 
 def tracked(picture: np.ndarray) -> Image.Image:

@@ -1,6 +1,7 @@
 """The pictures of the README, made by the program itself: python docs/pictures.py
 
-hero.png: moments of the bundled sentence; emotions.png: one moment under each of the eight emotions.
+hero.png: moments of the bundled sentence; emotions.png: one moment under each of the eight emotions; mark.png: the
+mark of --watermark.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def main() -> None:
                 tiles.append((emotion, frame))
                 break
     sheet(tiles, 4).save(HERE / "emotions.png", optimize=True)
+    marked = next(iter(pipeline.stream(voice, watermark=True)))
+    Image.fromarray(marked).resize((TILE, TILE), Image.Resampling.LANCZOS).save(HERE / "mark.png", optimize=True)
 
 
 if __name__ == "__main__":

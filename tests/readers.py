@@ -18,17 +18,27 @@ from PIL import Image
 from dmt import media
 from dmt.batch.jobs import read_jobs
 from dmt.checkpoint import load_model, read_record, save_model
+from dmt.cli.learn import _config
 from dmt.config import DenoiserConfig, ModelConfig, SpeechConfig, TacotronConfig
+from dmt.data.clip import Clip
+from dmt.data.dreamtalk import _features
+from dmt.data.shards import PreparedClips, write_shard
 from dmt.data.tracks import read_motion
 from dmt.dreamtalk.checkpoint import is_foreign, read_state
 from dmt.dreamtalk.files import read_picture
+from dmt.evaluation.lips import _reference
+from dmt.evaluation.lpips import _from_file
+from dmt.face.basis import LandmarkBasis
 from dmt.face.image import read_image
 from dmt.face.landmarks import read_landmarks
 from dmt.face.pose import load_pose
 from dmt.face.styles import load_style
+from dmt.features.weights import read_weights
 from dmt.inspection import inspect
 from dmt.media.film import film_info, film_pictures
 from dmt.model import MotionModel
+from dmt.scene import asset
+from dmt.training.state import load_state, save_state
 
 Reader = Callable[[Path], object]
 
@@ -50,6 +60,18 @@ def landmarks(path: Path) -> object:
 
 def state(path: Path) -> object:
     return read_state(path, "model_state_dict")
+
+
+def speech_weights(path: Path) -> object:
+    return read_weights(str(path))
+
+
+def shard(path: Path) -> object:
+    return list(PreparedClips([path]))
+
+
+def settings(path: Path) -> object:
+    return _config(ModelConfig(), "", {}, path)
 
 
 def frames(path: Path) -> object:
@@ -101,6 +123,12 @@ def write_picture(path: Path) -> None:
     Image.fromarray(np.tile(NOISE[0], (2, 2, 1))).save(path)
 
 
+def write_clips(path: Path) -> None:
+    sounds, closures = np.arange(12, dtype=np.int8), np.array([[1, 2]], np.int32)
+    rows = {"wave": TONE, "features": np.ones((12, 8), np.float32), "sounds": sounds, "closures": closures}
+    write_shard(path, [Clip(name, "somebody", ROWS[:, :64], ROWS[:, :9], **rows) for name in "ab"], [])
+
+
 NUMBERS = (load_style, load_pose, read_motion, inspect)
 PICTURE = (read_image, read_picture)
 SOUND = (media.check_audio, inspect)
@@ -111,15 +139,21 @@ KINDS = (
     Kind("four.mat", write_mat(format="4"), NUMBERS),
     Kind("style.txt", lambda path: np.savetxt(path, ROWS[:, :64]), (load_style, inspect)),
     Kind("motion.npy", lambda path: np.save(path, ROWS[:, :73]), (read_motion, inspect)),
+    Kind("features.npy", lambda path: np.save(path, ROWS), (_features, _reference, inspect)),
     Kind("points.npy", lambda path: np.save(path, POINTS), (landmarks, inspect)),
     Kind("points.npz", lambda path: np.savez_compressed(path, landmarks=POINTS), (landmarks, inspect)),
     Kind("points.json", lambda path: path.write_text(json.dumps(POINTS.tolist())), (landmarks,)),
     Kind("points.csv", lambda path: np.savetxt(path, POINTS, delimiter=","), (landmarks, inspect)),
+    Kind("basis.npz", lambda path: path.write_bytes(asset("landmark_basis.npz").read_bytes()), (LandmarkBasis.load,)),
     Kind("ours.safetensors", write_model, (load_model, read_record, is_foreign, state, inspect), cost=4),
+    Kind("stage.safetensors", lambda path: save_state(path, {"a": [torch.ones(2), {1: "x"}]}), (load_state, inspect)),
+    Kind("clips.safetensors", write_clips, (shard, inspect)),
     Kind("zip.pth", lambda path: torch.save(STATE, path), (state, inspect)),
+    Kind("weights.pth", lambda path: torch.save({"a.b": torch.ones(2)}, path), (speech_weights, _from_file, inspect)),
     Kind("old.pt", lambda path: torch.save(STATE, path, _use_new_zipfile_serialization=False), (state, inspect)),
     Kind("jobs.csv", lambda path: path.write_text(TABLE), (read_jobs,)),
     Kind("jobs.jsonl", lambda path: path.write_text(LINES), (read_jobs,)),
+    Kind("settings.json", lambda path: path.write_text('{"corpus": "c", "seed": 1, "device": "cpu"}'), (settings,)),
     *(
         Kind(f"sound.{suffix}", lambda path: soundfile.write(path, TONE, 16_000), SOUND)
         for suffix in ("wav", "flac", "ogg", "mp3", "aiff")

@@ -71,6 +71,24 @@ def test_generate_on_a_full_disk(small_disk, voice, tiny_checkpoint, tmp_path, c
     assert sorted(os.listdir(small_disk)) == ["ballast", "o.mp4"]
 
 
+def test_a_read_only_disk_is_one_sentence(small_disk, voice, tiny_checkpoint, tmp_path, capfd):
+    """A disk, not a folder: permissions do not stop root, who often runs such tests."""
+    audio, out = voice(tmp_path / "voice.wav", 0.2), str(small_disk / "o.mp4")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    generate = ["generate", "-a", str(audio), "--checkpoint", str(tiny_checkpoint), "--size", "64", "-o", out]
+    for arguments in (
+        generate,
+        ["styles", "-p", str(small_disk / "o.png")],
+        ["export", "-o", str(small_disk / "o.onnx")],
+    ):
+        assert run(arguments) == 2
+        assert "Read-only file system" in capfd.readouterr().err
+    (tmp_path / "jobs.csv").write_text("audio\nvoice.wav\n")
+    assert run(["batch", str(tmp_path / "jobs.csv"), "-o", str(small_disk / "videos")]) == 2
+    assert "cannot be made (Read-only file system)" in capfd.readouterr().err
+    assert os.listdir(small_disk) == ["o.mp4"] and (small_disk / "o.mp4").read_bytes() == b"older"
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_what_systems_call_a_full_disk(tmp_path, number):
     with pytest.raises(InputError, match="disk is full"), atomic(tmp_path / "a"):

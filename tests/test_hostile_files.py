@@ -1,81 +1,28 @@
-"""Files that are damaged or made to harm: every reader answers with one sentence, soon, in little memory."""
+"""Files that are damaged or made to harm: every reader answers with one sentence, soon, in little memory.
+
+Here each kind of file and odd names; test_hostile_arrays.py and test_hostile_checkpoints.py hold what is made for one
+reader.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import resource
-import signal
-import struct
-import sys
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
-import scipy.io
-import torch
+from hostile import answer, limited
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
-from readers import KINDS, STATE, Kind, Reader, cases, film, frames, landmarks, state
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from readers import KINDS, Kind, cases, film, frames
 
 from dmt import media
 from dmt.batch.jobs import read_jobs
-from dmt.checkpoint import load_model
-from dmt.data.tracks import read_motion
-from dmt.errors import InputError
-from dmt.face.image import read_image
+from dmt.errors import InputError, why
 from dmt.face.pose import load_pose
-from dmt.face.styles import load_style
-from dmt.inspection import inspect
 
-SECONDS = 60
-"""No reader may take longer, however busy the machine."""
-ROOM = 1 << 30
-"""Bytes of address space that a reader may take for a file of some kilobytes (decoders reserve before they look)."""
-
-
-class Hung(BaseException):
-    """Not an Exception, so that no reader can take it for a damaged file."""
-
-
-@contextmanager
-def bounded() -> Iterator[None]:
-    """Ends a reader that hangs, and refuses memory beyond `ROOM`."""
-
-    def stop(number: int, frame: object) -> None:
-        raise Hung(f"still reading after {SECONDS} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    limits = resource.getrlimit(resource.RLIMIT_AS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    signal.alarm(SECONDS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, limits)
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and time are Linux's")
-
-
-def answer(reader: Reader, path: Path) -> str | None:
-    """None if the file was read, else the sentence; any other exception is a failure."""
-    try:
-        with bounded():
-            reader(path)
-    except InputError as error:
-        sentence = str(error)
-        assert sentence.strip() and "Traceback" not in sentence and len(sentence) < 2000
-        return sentence
-    return None
+pytestmark = limited
 
 
 def damaged(good: bytes) -> some.SearchStrategy[bytes]:
@@ -127,112 +74,36 @@ def test_damage(kind: Kind, folder: Path) -> None:
     survive(kind, folder, 12)
 
 
+@pytest.mark.parametrize("name", ["form.body", "hello.message"])
+def test_damaged_messages(folder: Path, name: str) -> None:
+    pytest.importorskip("fastapi", reason="the service comes with the extra [web]")
+    from messages import MESSAGES
+
+    survive(next(kind for kind in MESSAGES if kind.name == name), folder, 12)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_much_damage(kind: Kind, folder: Path) -> None:
     survive(kind, folder, 2000)
 
 
-def promising_npy(path: Path, shape: str) -> Path:
-    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
-    path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + b"\0" * 64)
-    return path
-
-
-@pytest.mark.parametrize("shape", ["(1000000000000, 73)", "(40000000, 73)", "(-1, 73)", "(0, 73)", "(2**70, 73)"])
-def test_an_array_that_promises_more_than_it_holds(tmp_path, shape):
-    path = promising_npy(tmp_path / "a.npy", shape)
-    for reader in (read_motion, landmarks, inspect):
-        said = answer(reader, path)
-        assert said or (reader is inspect and shape == "(0, 73)"), reader
-
-
-def test_a_mat_that_promises_more_than_it_holds(tmp_path):
-    scipy.io.savemat(tmp_path / "a.mat", {"coeff": np.zeros((4, 257), np.float32)})
-    good = (tmp_path / "a.mat").read_bytes()
-    shape, size = struct.pack("<ii", 4, 257), struct.pack("<I", 4 * 257 * 4)
-    assert good.count(shape) == 1 and size in good
-    bad = good.replace(shape, struct.pack("<ii", 4_000_000, 257)).replace(size, struct.pack("<I", 0xFFFF_FFF0))
-    (tmp_path / "a.mat").write_bytes(bad)
-    for reader in (load_style, read_motion, inspect):
-        assert answer(reader, tmp_path / "a.mat")
-
-
-def test_weights_that_promise_more_than_they_hold(tmp_path):
-    header = json.dumps({"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}).encode()
-    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 64)
-    (tmp_path / "b.safetensors").write_bytes(struct.pack("<Q", 1 << 62) + header)
-    for name in ("a.safetensors", "b.safetensors"):
-        for reader in (load_model, state, inspect):
-            assert answer(reader, tmp_path / name)
-
-
 @pytest.mark.parametrize(
-    ("part", "name", "value"),
+    ("said", "quoted"),
     [
-        ("denoiser", "width", 60_000),
-        ("denoiser", "content_layers", 10**9),
-        ("speech", "feed_forward", 2**40),
-        ("speech", "layers", 200),
-        ("tacotron", "mels", 10**9),
-        ("denoiser", "heads", 0),
-        ("denoiser", "width", -8),
+        ("no such key\n  missing: a.weight\n", "no such key missing: a.weight"),
+        ("a\x1b[31mb\x07\udcffc\u202e", "a?[31mb??c?"),
+        ("x" * 201, "x" * 200 + "..."),
+        (" \n", "ValueError"),
     ],
 )
-def test_a_checkpoint_whose_configuration_asks_for_a_giant(tmp_path, tiny_checkpoint, part, name, value):
-    with safe_open(tiny_checkpoint, "pt") as file:
-        metadata = file.metadata()
-    config = json.loads(metadata["config"])
-    config[part][name] = value
-    save_file(load_file(tiny_checkpoint), tmp_path / "a.safetensors", metadata | {"config": json.dumps(config)})
-    assert answer(load_model, tmp_path / "a.safetensors")
+def test_words_of_other_libraries_are_quoted_in_one_printable_line(said, quoted):
+    assert str(InputError(why(ValueError(said)))) == quoted
 
 
-class Harm:
-    """What a hostile pickle would do."""
-
-    def __reduce__(self):
-        return (os.mkdir, ("/tmp/harm-was-done",))
-
-
-def test_a_checkpoint_that_would_run_code(tmp_path):
-    for name, new in (("a.pth", True), ("a.pt", False)):
-        torch.save(STATE | {"optimiser": Harm()}, tmp_path / name, _use_new_zipfile_serialization=new)
-        for reader in (state, inspect):
-            assert answer(reader, tmp_path / name)
-    assert not os.path.exists("/tmp/harm-was-done")
-
-
-def test_an_archive_that_unfolds_to_gigabytes(tmp_path):
-    with (
-        zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("landmarks.npy", "w", force_zip64=True) as out,
-    ):
-        np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (1 << 25, 3)})
-        for _ in range(100):
-            out.write(bytes(1 << 20))
-    assert "unfolds" in answer(landmarks, tmp_path / "a.npz")
-
-
-def test_a_picture_of_more_pixels_than_memory(tmp_path):
-    (tmp_path / "a.ppm").write_bytes(b"P6 100000 100000 255\n" + bytes(1000))
-    assert answer(read_image, tmp_path / "a.ppm")
-
-
-def wav_header(path: Path, rate: int, channels: int, data: int) -> Path:
-    form = struct.pack("<HHIIHH", 1, channels, rate, (rate * channels * 2) % 2**32, (channels * 2) % 2**16, 16)
-    path.write_bytes(b"RIFF" + struct.pack("<I", 0xFFFF_FFFF) + b"WAVEfmt " + struct.pack("<I", 16) + form)
-    with path.open("ab") as out:
-        out.write(b"data" + struct.pack("<I", data) + bytes(20_000))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("rate", "channels", "data"),
-    [(1, 1, 20_000), (0, 1, 20_000), (2**32 - 1, 1, 20_000), (16_000, 0, 20_000), (16_000, 65_535, 20_000)],
-)
-def test_a_sound_whose_header_lies(tmp_path, rate, channels, data):
-    assert answer(media.check_audio, wav_header(tmp_path / "a.wav", rate, channels, data))
+def test_a_sentence_keeps_its_ends():
+    said = str(InputError("first " + "x" * 100_000 + " last"))
+    assert said.startswith("first x") and said.endswith("x last") and len(said) < 2000
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,18 @@ from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path, PurePosixPath
 
-from ..errors import InputError
+from ..errors import InputError, brief, why
 from ..scene import Options
 
 VOICES = {".wav", ".mp3", ".m4a", ".flac", ".ogg", ".opus", ".aac", ".mp4", ".mkv", ".webm", ".mov"}
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 OPTIONS = {field.name: str(field.type) for field in fields(Options)}
 COLUMNS = ("audio", "image", "output", *OPTIONS)
+FILES = {"audio", "image", "output", "style", "pose", "landmarks"}
 LONGEST_NAME = 120
+MOST_BYTES = 255
+"""Of a file's name, on every file system in use."""
+LONGEST_PATH = 1000
 MOST_JOBS = 1_000_000
 
 
@@ -89,6 +93,8 @@ def _text(source: Path) -> str:
         return source.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{source} is not text in UTF-8; save the table as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{source} cannot be read ({why(error)})") from None
 
 
 def _csv_rows(source: Path) -> Iterable[tuple[int, dict[str, object]]]:
@@ -99,7 +105,7 @@ def _csv_rows(source: Path) -> Iterable[tuple[int, dict[str, object]]]:
                 raise InputError(f"{source}, line {reader.line_num}: expected {len(reader.fieldnames or ())} columns")
             yield reader.line_num, {name: value for name, value in row.items() if value.strip()}
     except csv.Error as error:
-        raise InputError(f"{source} is not a CSV table ({error})") from None
+        raise InputError(f"{source} is not a CSV table ({why(error)})") from None
 
 
 def _json_rows(source: Path) -> Iterable[tuple[int, dict[str, object]]]:
@@ -108,10 +114,10 @@ def _json_rows(source: Path) -> Iterable[tuple[int, dict[str, object]]]:
             continue
         try:
             row = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InputError(f"{source}, line {line}: not JSON ({error})") from None
+        except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
+            raise InputError(f"{source}, line {line}: not JSON ({why(error)})") from None
         if not isinstance(row, dict):
-            raise InputError(f"{source}, line {line}: expected an object with the fields of a job, got {text[:40]}")
+            raise InputError(f"{source}, line {line}: expected an object with the fields of a job, got {text[:40]!r}")
         yield line, {name: value for name, value in row.items() if value is not None}
 
 
@@ -119,9 +125,11 @@ def _job(row: dict[str, object], source: Path, line: int) -> Job:
     where = f"{source}, line {line}"
     unknown = [name for name in row if name not in COLUMNS]
     if unknown:
-        raise InputError(f"{where}: unknown column {unknown[0]!r}; known are {', '.join(COLUMNS)}")
+        raise InputError(f"{where}: unknown column {unknown[0][:40]!r}; known are {', '.join(COLUMNS)}")
     if "audio" not in row:
         raise InputError(f"{where}: a job needs an audio file; name it in the column audio")
+    for name in FILES & row.keys():
+        _check_name(name, row[name], where)
     audio = _path(row["audio"], source.parent)
     image = _path(row["image"], source.parent) if "image" in row else None
     options = {name: _value(name, row[name], where) for name in OPTIONS if name in row}
@@ -130,6 +138,18 @@ def _job(row: dict[str, object], source: Path, line: int) -> Job:
             options[name] = str(near.resolve())
     made = Options(**options)
     return Job(audio, image, _output(row.get("output"), audio, image, made, where), made)
+
+
+def _check_name(name: str, value: object, where: str) -> None:
+    """InputError for what no file can be called; found here, it does not end a batch of hours when its turn comes."""
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {name} should be the name of a file, got {brief(value)}")
+    try:
+        longest = max((len(part) for part in value.encode().split(b"/")), default=0)
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: {name} holds half a character, got {value[:40]!r}") from None
+    if longest > MOST_BYTES or len(value) > LONGEST_PATH or "\0" in value:
+        raise InputError(f"{where}: {name} should be the name of a file, which {value[:40]!r}... cannot be")
 
 
 def _path(value: object, folder: Path) -> str:
@@ -147,7 +167,7 @@ def _value(name: str, value: object, where: str) -> object:
             return int(text)
         return float(text) if kind == "float" else text
     except (KeyError, ValueError):
-        raise InputError(f"{where}: {name} should be of the kind {kind}, got {text!r}") from None
+        raise InputError(f"{where}: {name} should be of the kind {kind}, got {text[:40]!r}") from None
 
 
 def _output(given: object, audio: str, image: str | None, options: Options, where: str) -> str:
@@ -155,7 +175,7 @@ def _output(given: object, audio: str, image: str | None, options: Options, wher
         parts = [Path(audio).stem, Path(image).stem if image else "portrait", Path(str(options.style)).stem]
         return "-".join(parts)[:LONGEST_NAME] + ".mp4"
     path = PurePosixPath(str(given))
-    if path.is_absolute() or ".." in path.parts or path.suffix != ".mp4" or "\0" in str(path):
+    if path.is_absolute() or ".." in path.parts or path.suffix != ".mp4":
         raise InputError(f"{where}: output must be an .mp4 inside the batch's folder, got {str(given)!r}")
     if path.parts[0].startswith("."):
         raise InputError(f"{where}: output may not begin with a dot, got {str(given)!r}")

@@ -69,7 +69,7 @@ def write_report(folder: Path, outcomes: Sequence[Outcome]) -> Summary:
     with atomic(folder / "report.json") as part:
         part.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n", encoding="utf-8")
     with atomic(summary.report) as part:
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="backslashreplace")
     return summary
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from ..atomic import made_folder
-from ..errors import InputError
+from ..errors import InputError, brief, file_at, why
 
 
 def corpus(
@@ -94,7 +95,7 @@ def train(
     """Train a model; settings, logs, resumable states, plots and the checkpoint appear in the run's folder."""
     if seed is not None and seed < 0:
         raise InputError(f"seed must be at least 0, got {seed}")
-    if not data.is_dir():
+    if not os.path.isdir(data):
         raise InputError(f"no corpus in {data}; make one with: dmt corpus {data}, or dmt prepare FOLDERS -o {data}")
     from ..config import preset as named
 
@@ -129,11 +130,12 @@ def _config(model: Any, schedule: str, options: dict[str, Any], settings: Path |
     plain = TrainingConfig("", "", model=model, schedule=PaperSchedule() if schedule == "paper" else None)
     values = to_dict(plain)
     if settings is not None:
+        file_at(settings, "a JSON file of settings, as training.json")
         try:
             values = _over(values, json.loads(settings.read_text()))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(
-                f"{settings} cannot be read as JSON ({error}); expected settings as in training.json"
+                f"{settings} cannot be read as JSON ({why(error)}); expected settings as in training.json"
             ) from None
     given = {name: value for name, value in options.items() if value is not None}
     return from_dict(TrainingConfig, _over(values, given))
@@ -142,7 +144,7 @@ def _config(model: Any, schedule: str, options: dict[str, Any], settings: Path |
 def _over(values: dict[str, Any], changes: Any) -> dict[str, Any]:
     """`values` with `changes` in their places, mapping by mapping."""
     if not isinstance(changes, dict):
-        raise ValueError(f"a mapping of settings was expected, got {changes!r}")
+        raise ValueError(f"a mapping of settings was expected, got {brief(changes)}")
     inner = {k: _over(values[k], v) for k, v in changes.items() if isinstance(values.get(k), dict) and v is not None}
     return values | changes | inner
 

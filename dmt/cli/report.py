@@ -14,6 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ..errors import printable
+
 if TYPE_CHECKING:
     from ..doctor import Check
     from ..pipeline import Result
@@ -81,9 +83,9 @@ def show_notes(notes: Sequence[str]) -> None:
 def show_finding(kind: str, facts: Sequence[tuple[str, str]], takes: Sequence[str]) -> None:
     """What a file is, what it holds, and the commands that take it."""
     console = Console()
-    console.print(f"[bold]{escape(kind)}[/bold]", highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(printable(kind))}[/bold]", highlight=False, soft_wrap=True)
     for name, value in facts:
-        console.print(f"  {escape(name):<16} {escape(value)}", highlight=False, soft_wrap=True)
+        console.print(f"  {escape(printable(name)):<16} {escape(printable(value))}", highlight=False, soft_wrap=True)
     for command in takes:
         console.print(f"  -> {escape(command)}", highlight=False, soft_wrap=True)
 

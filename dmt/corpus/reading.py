@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, damaged
 
 _ARRAYS = ("wave", "coefficients", "style", "lips", "sounds", "emotion", "language")
 
@@ -37,7 +37,8 @@ class Corpus:
     def speakers(folder: str | Path) -> list[str]:
         """Names of the voices made from recordings that speak in the corpus, besides espeak-ng's."""
         note = Path(folder) / "corpus.json"
-        return list(json.loads(note.read_text()).get("speakers", [])) if note.exists() else []
+        with damaged(note, "the note of a corpus"):
+            return list(json.loads(note.read_text()).get("speakers", [])) if note.exists() else []
 
     @staticmethod
     def load(folder: str | Path, split: str = "train", *, shards: int | None = None) -> Corpus:
@@ -51,9 +52,10 @@ class Corpus:
         parts: dict[str, list[np.ndarray]] = {name: [] for name in (*_ARRAYS, "closures")}
         clips = 0
         for path in paths:
-            with np.load(path, allow_pickle=False) as data:
+            with damaged(path, "a shard of a corpus"), np.load(path, allow_pickle=False) as data:
                 for name in _ARRAYS:
                     parts[name].append(data[name])
                 parts["closures"].append(data["closures"] + np.array([[clips, 0, 0]], np.int32))
             clips += len(parts["wave"][-1])
-        return Corpus(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
+        with damaged(folder, "one corpus"):
+            return Corpus(**{name: np.concatenate(arrays) for name, arrays in parts.items()})

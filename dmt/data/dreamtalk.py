@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, damaged, file_at
 from .clip import Clip
 from .source import VIDEOS, Source, files_below, name_of, said_by_name, sound_named
 from .tracks import Tracker, read_motion
@@ -86,10 +86,9 @@ def _owner(path: Path, folder: Path) -> str:
 
 
 def _features(path: Path) -> np.ndarray:
-    try:
+    file_at(path, "a .npy file of speech features")
+    with damaged(path, "speech features (.npy)"):
         rows = np.load(path, allow_pickle=False, mmap_mode="r")  # mapped: the file may hold less than it promises
-    except Exception as error:  # numpy raises a dozen kinds for damaged headers
-        raise InputError(f"{path} cannot be read as speech features (.npy): {error}") from None
-    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind != "f":
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind != "f" or not rows.size:
         raise InputError(f"{path} must hold speech features (rows, width), got shape {getattr(rows, 'shape', None)}")
     return rows.astype(np.float32)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, brief, damaged
 from ..rates import SAMPLE_RATE
 from .clip import Clip
 from .source import EMOTIONS, PICTURES, VIDEOS, Source, files_below, mead_sentence, name_of, sound_named
@@ -154,8 +154,8 @@ def _vox_partitions(path: Path) -> dict[str, str]:
     """Film -> train or test, from vox-metadata.csv; empty without one."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as handle:
+    with damaged(path, "a table of films"), path.open(newline="", encoding="utf-8") as handle:
         rows = csv.DictReader(handle)
         if rows.fieldnames is None or not {"video_id", "partition"} <= set(rows.fieldnames):
-            raise InputError(f"{path} must have the columns video_id and partition, got {rows.fieldnames}")
+            raise InputError(f"{path} must have the columns video_id and partition, got {brief(rows.fieldnames)}")
         return {row["video_id"]: row["partition"] for row in rows}

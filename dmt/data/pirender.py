@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, damaged, why
 from ..face.matfile import FULL_WIDTH, finite_rows
 from .clip import Clip, pose_rows
 from .source import Source, sound_named
@@ -30,7 +30,9 @@ def find(folder: Path) -> list[Source]:
     for partition, file in LISTS.items():
         if not (folder / file).is_file():
             continue
-        for video in filter(None, map(str.strip, (folder / file).read_text(encoding="utf-8").splitlines())):
+        with damaged(folder / file, "a list of videos"):
+            videos = (folder / file).read_text(encoding="utf-8").splitlines()
+        for video in filter(None, map(str.strip, videos)):
             sources.append(
                 Source(
                     "pirender",
@@ -94,4 +96,4 @@ def _open(folder: Path) -> Any:
     try:
         return lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:
-        raise InputError(f"{folder} cannot be opened as an LMDB: {error}") from None
+        raise InputError(f"{folder} cannot be opened as an LMDB: {why(error)}") from None

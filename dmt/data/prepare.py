@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..atomic import atomic, made_folder
-from ..errors import InputError
+from ..errors import InputError, damaged
 from ..rates import FRAME_RATE
 from .layouts import find_sources, read_clip
 from .report import PrepareReport, write_report
@@ -127,7 +127,9 @@ def _claim(output: Path, found: list[tuple[str, Source]], splits: dict, config: 
     }
     path = output / NOTE
     if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(note)):
+        with damaged(path, "the note of prepared data"):
+            before = json.loads(path.read_text(encoding="utf-8"))
+        if before != json.loads(json.dumps(note)):
             raise InputError(
                 f"{output} holds data of other folders, clips or settings than asked for now; choose an empty folder"
             )

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from ..atomic import atomic
-from ..errors import InputError
+from ..errors import InputError, damaged, file_at, why
 from ..media import to_float, to_int16
 from ..rates import FEATURE_RATE, FRAME_RATE, SAMPLE_RATE
 from .clip import Clip
@@ -55,13 +55,16 @@ def write_shard(path: Path, clips: Sequence[Clip], failures: Sequence[Failure]) 
 
 def shard_notes(path: Path) -> tuple[list[dict[str, Any]], list[Failure]]:
     """Words and frames of the shard's clips, and what failed, without reading arrays. InputError: damaged."""
+    file_at(path, "a shard of prepared data")
     try:
         with safe_open(str(path), "numpy") as file:
             note = json.loads((file.metadata() or {})["note"])
+        if not all({*_WORDS, "frames"} <= clip.keys() and clip["frames"] > 0 for clip in note["clips"]):
+            raise ValueError("its clips are not described")
         return note["clips"], [Failure(**failure) for failure in note["failures"]]
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # a note of another making fails in any of its pieces
         raise InputError(
-            f"{path} is not a whole shard of prepared data ({error}); remove it and run dmt prepare again"
+            f"{path} is not a whole shard of prepared data ({why(error)}); remove it and run dmt prepare again"
         ) from None
 
 
@@ -95,18 +98,19 @@ class PreparedClips(Sequence[Clip]):
         stop = note["frames"] if stop is None else stop
         if not 0 <= first < stop <= note["frames"]:
             raise InputError(f"frames {first} to {stop} were asked of {note['name']}, which has {note['frames']}")
-        file = self._file(path)
-        whole = stop == note["frames"]
-        rows = {
-            name: self._rows(file, place, name, first, None if whole else stop, rate) for name, rate in _RATES.items()
-        }
+        end = None if stop == note["frames"] else stop
         words = {word: note[word] for word in _WORDS}
-        return Clip(
-            **words,
-            **rows,
-            style=self._array(file, place, "style"),
-            closures=_closures(self._array(file, place, "closures"), first, stop),
-        )
+        with damaged(path, "a shard of prepared data"):
+            file = self._file(path)
+            rows = {name: self._rows(file, place, name, first, end, rate) for name, rate in _RATES.items()}
+            if rows["coefficients"] is None or len(rows["coefficients"]) != stop - first:
+                raise ValueError(f"{note['name']} lacks frames")
+            return Clip(
+                **words,
+                **rows,
+                style=self._array(file, place, "style"),
+                closures=_closures(self._array(file, place, "closures"), first, stop),
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     """Files with one of the suffixes (any case) in `folder` and below, sorted by path; hidden ones are left alone."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in suffixes and not hidden and path.is_file():
+        if path.suffix.lower() in suffixes and not hidden and os.path.isfile(path):
             yield path
 
 
@@ -51,7 +52,7 @@ def sound_named(stem: str, *folders: Path) -> Path | None:
     for folder in folders:
         for suffix in SOUNDS:
             candidate = folder / (stem + suffix)
-            if candidate.is_file():
+            if os.path.isfile(candidate):
                 return candidate
     return None
 

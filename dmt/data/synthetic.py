@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..corpus.expression import emotions
-from ..errors import InputError
+from ..errors import damaged
 from .clip import Clip, pose_rows
 from .source import Source
 from .tracks import Tracker
@@ -25,7 +25,8 @@ def find(folder: Path) -> list[Source]:
     """
     if not (folder / NOTE).is_file():
         return []
-    clips = json.loads((folder / NOTE).read_text()).get("shard_clips", 0)
+    with damaged(folder / NOTE, "the note of a corpus"):
+        clips = int(json.loads((folder / NOTE).read_text()).get("shard_clips", 0))
     sources = []
     for partition in ("train", "validation"):
         for path in sorted(folder.glob(f"{partition}-*.npz")):
@@ -58,8 +59,5 @@ def read(source: Source, tracker: Tracker) -> Clip:
 
 @lru_cache(maxsize=1)
 def _shard(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} cannot be read as a shard of a corpus: {error}") from None
+    with damaged(path, "a shard of a corpus"), np.load(path, allow_pickle=False) as data:
+        return {name: data[name] for name in data.files}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, damaged
 from ..face.matfile import FULL_WIDTH, finite_rows, mat_arrays
 from ..rates import COEFFICIENTS, FRAME_RATE, POSE
 from .clip import pose_rows
@@ -40,7 +40,7 @@ def sidecar(pictures: Path) -> Path | None:
     """The file of coefficients beside a video or a folder of pictures, or None."""
     for suffix in SIDECARS:
         candidate = pictures.with_name(_stem(pictures) + suffix)
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate
     return None
 
@@ -62,7 +62,7 @@ def stored_or_extracted(pictures: Path) -> Track:
     """Coefficients from the file beside the video, or tracked as `dmt extract` does where there is none."""
     if sidecar(pictures) is not None:
         return stored(pictures)
-    if pictures.is_dir():
+    if os.path.isdir(pictures):
         raise InputError(
             f"{pictures} is a folder of pictures, which cannot be tracked; give videos or a .mat beside it"
         )
@@ -93,11 +93,9 @@ def read_motion(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def _npy(path: Path) -> NDArray[np.float32]:
-    try:
+    with damaged(path, "an array (.npy)"):
         # Mapped, so that a header that promises more than the file holds is found out before memory is taken.
         rows = np.array(np.load(path, allow_pickle=False, mmap_mode="r"))
-    except Exception as error:  # numpy raises a dozen kinds for damaged headers
-        raise InputError(f"{path} cannot be read as an array (.npy): {error}") from None
     known = (COEFFICIENTS, COEFFICIENTS + POSE, FULL_WIDTH)
     width = rows.shape[1] if isinstance(rows, np.ndarray) and rows.ndim == 2 else None
     if width not in known:
@@ -120,7 +118,7 @@ def _mat(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
 
 def _rate(pictures: Path) -> float:
     """Pictures a second: a video's own; folders of pictures have 25."""
-    if pictures.is_dir():
+    if os.path.isdir(pictures):
         return float(FRAME_RATE)
     from ..media.film import film_info
 
@@ -129,4 +127,4 @@ def _rate(pictures: Path) -> float:
 
 
 def _stem(pictures: Path) -> str:
-    return pictures.name if pictures.is_dir() else pictures.stem
+    return pictures.name if os.path.isdir(pictures) else pictures.stem

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, why
 
 Source = str | Path | Mapping[str, Tensor]
 """A `.pth`, `.pt` or `.safetensors` file, or a state dict."""
@@ -75,7 +75,7 @@ def _read_file(path: Path) -> dict:
         try:
             return load_file(path)
         except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-            raise InputError(f"{path} is not a readable safetensors file ({error})") from None
+            raise InputError(f"{path} is not a readable safetensors file ({why(error)})") from None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -84,8 +84,7 @@ def _read_file(path: Path) -> dict:
             "which are not loaded because they could run code"
         ) from None
     except Exception as error:  # torch raises a dozen kinds for damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a readable checkpoint, perhaps cut short in download ({reason})") from None
+        raise InputError(f"{path} is not a readable checkpoint, perhaps cut short in download ({why(error)})") from None
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}; expected a dictionary of tensors")
     return dict(content)

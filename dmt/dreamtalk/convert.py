@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -26,9 +27,9 @@ def convert(source: str | Path, target: str | Path, *, force: bool = False) -> s
     target = Path(target)
     if target.suffix not in (*PICKLES, ".safetensors"):
         raise InputError(f"{target} must end in .safetensors, .pth or .pt, which names the format to write")
-    if target.exists() and not force:
+    if os.path.exists(target) and not force:
         raise InputError(f"{target} exists; choose another name, or replace it with --force (force=True)")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise InputError(f"cannot write {target}: the folder {target.parent} does not exist; create it first")
     kind, state = _load(source)
     with atomic(target) as part:

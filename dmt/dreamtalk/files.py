@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..atomic import atomic, made_folder
-from ..errors import InputError
+from ..errors import InputError, why
+from ..face.image import open_picture
 from ..media import to_float, to_int16
 from ..rates import COEFFICIENTS, POSE, SAMPLE_RATE
 
@@ -105,13 +106,15 @@ def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
     if not os.path.isfile(path):
         raise InputError(f"no such image: {path}")
     try:
-        with Image.open(path) as opened:
+        with open_picture(path) as opened:
             upright = ImageOps.exif_transpose(opened)
             if upright.mode not in ("RGB", "RGBA"):
                 upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
             return np.ascontiguousarray(np.asarray(upright)[..., :3])
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as an image: {error}") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path} cannot be read as an image: it is of no kind known here") from None
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read as an image: {why(error)}") from None
 
 
 def face_motion(expression: np.ndarray, pose: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -164,7 +165,7 @@ def _estimate(pair: Pair) -> int:
     """Frames of the pair, by the headers."""
     from ..media.film import film_info
 
-    lengths = [round(film_info(p).seconds * FRAME_RATE) for p in (pair.made, pair.reference) if p.is_file()]
+    lengths = [round(film_info(p).seconds * FRAME_RATE) for p in (pair.made, pair.reference) if os.path.isfile(p)]
     return min(lengths, default=0)
 
 
@@ -264,7 +265,7 @@ def _add_coefficients(pair: Pair, measures: dict[str, float], missing: dict[str,
 
 
 def _add_sync(pair: Pair, side: Side, network: SyncNet, measures: dict[str, float], missing: dict[str, str]) -> None:
-    spoken = next((p for p in (pair.made, pair.reference) if p.is_file() and has_sound(p)), None)
+    spoken = next((p for p in (pair.made, pair.reference) if os.path.isfile(p) and has_sound(p)), None)
     known = [points for points in side.landmarks if points is not None]
     if spoken is None or not known:
         why = "neither video has a sound track" if spoken is None else "no face was found"

@@ -7,6 +7,7 @@ reference are compared on face crops (`crop="face"`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..data.source import PICTURES, VIDEOS
-from ..errors import InputError
+from ..errors import InputError, damaged
+from ..face.image import open_picture
 from ..media.film import film_info, film_pictures
 from ..rates import FRAME_RATE
 
@@ -55,7 +57,7 @@ def pair_up(generated: str | Path, reference: str | Path) -> tuple[list[Pair], l
     A folder of pictures counts as a video of 25 frames a second. Raises InputError: no such folder, nothing in common.
     """
     made, wanted = _films(Path(generated)), _films(Path(reference))
-    if Path(generated).is_file() and Path(reference).is_file():
+    if os.path.isfile(generated) and os.path.isfile(reference):
         return [Pair(Path(generated).stem, Path(generated), Path(reference))], []
     common = sorted(made.keys() & wanted.keys())
     if not common:
@@ -70,8 +72,11 @@ def pair_up(generated: str | Path, reference: str | Path) -> tuple[list[Pair], l
 
 def frames_at_25(path: Path) -> Iterator[Picture]:
     """What is shown at 0, 1/25, 2/25 s ...: uint8 RGB [H, W, 3]. A film of 25 frames a second comes as it is."""
-    if path.is_dir():
-        yield from (np.asarray(Image.open(file).convert("RGB")) for file in _picture_files(path))
+    if os.path.isdir(path):
+        for file in _picture_files(path):
+            with damaged(file, "a picture"), open_picture(file) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            yield pixels
         return
     rate = film_info(path).rate
     count, shown, since = 0, None, 0.0
@@ -88,7 +93,7 @@ def frames_at_25(path: Path) -> Iterator[Picture]:
 
 def frame_rate(path: Path) -> float:
     """Pictures a second that the file itself has; folders of pictures have 25."""
-    return float(FRAME_RATE) if path.is_dir() else film_info(path).rate
+    return float(FRAME_RATE) if os.path.isdir(path) else film_info(path).rate
 
 
 def face_square(landmarks: NDArray) -> Square:
@@ -117,16 +122,16 @@ def cut(picture: Picture, square: Square) -> Picture:
 
 def _films(place: Path) -> dict[str, Path]:
     """Name -> video or folder of pictures below `place`."""
-    if place.is_file():
+    if os.path.isfile(place):
         return {place.stem: place}
-    if not place.is_dir():
+    if not os.path.isdir(place):
         raise InputError(f"no such folder: {place}")
     films: dict[str, Path] = {}
     for path in sorted(place.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(place).parts)
-        if not hidden and path.suffix.lower() in VIDEOS and path.is_file():
+        if not hidden and path.suffix.lower() in VIDEOS and os.path.isfile(path):
             films[path.relative_to(place).with_suffix("").as_posix()] = path
-        elif not hidden and path.is_dir() and _picture_files(path):
+        elif not hidden and os.path.isdir(path) and _picture_files(path):
             films[path.relative_to(place).as_posix()] = path
     return films
 

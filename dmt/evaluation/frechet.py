@@ -7,6 +7,7 @@ inception-2015-12-05.pt for FID, its I3D i3d_torchscript.pt for FVD), or any Tor
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, why
 
 STRETCH = 16
 """Frames of one stretch of video, as FVD is defined on."""
@@ -61,12 +62,12 @@ class FeatureNetwork:
     """A TorchScript feature network. options: keyword arguments it is called with where it takes them."""
 
     def __init__(self, path: str | Path, options: dict[str, bool]) -> None:
-        if not Path(path).is_file():
+        if not os.path.isfile(path):
             raise InputError(f"no feature network at {path}; give the path of a TorchScript file")
         try:
             self._network = torch.jit.load(str(path), map_location="cpu").eval()
         except (RuntimeError, ValueError, OSError) as error:
-            raise InputError(f"{path} is not a TorchScript network: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{path} is not a TorchScript network: {why(error)}") from None
         names = {argument.name for argument in self._network.forward.schema.arguments}
         self._options = {name: value for name, value in options.items() if name in names}
         self._path = path

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..corpus import Corpus, build_corpus
 from ..decoder import UPPER
-from ..errors import InputError
+from ..errors import InputError, damaged, file_at
 from ..face.basis import LandmarkBasis
 from ..face.styles import emotion_names, style_clip
 from ..media import read_audio
@@ -172,11 +172,11 @@ def _opening(coefficients: NDArray) -> NDArray[np.float32]:
 
 
 def _reference(path: str | Path) -> NDArray[np.float32]:
-    try:
+    file_at(path, "a .npy file of coefficients")
+    with damaged(path, "a numpy file of coefficients (.npy)"):
         rows = np.load(path, allow_pickle=False, mmap_mode="r")  # mapped: the file may hold less than it promises
-    except Exception as error:  # numpy raises a dozen kinds for damaged headers
-        raise InputError(f"{path} is not a numpy file of coefficients (.npy): {error}") from None
-    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] < COEFFICIENTS:
+    numbers = isinstance(rows, np.ndarray) and rows.dtype.kind in "fiu"
+    if not numbers or rows.ndim != 2 or rows.shape[1] < COEFFICIENTS or not len(rows):
         raise InputError(f"{path} must hold [frames, at least {COEFFICIENTS}] numbers")
     rows = rows[:, :COEFFICIENTS].astype(np.float32)
     if not np.isfinite(rows).all():

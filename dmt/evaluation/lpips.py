@@ -7,6 +7,7 @@ itself is not needed.
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, damaged, why
 
 HUB = "hub"
 """In place of a path: fetch the backbone from PyTorch's model hub (or its cache)."""
@@ -139,7 +140,7 @@ def _heads(net: str) -> list[Tensor]:
     if found is None or found.origin is None:
         raise InputError("LPIPS needs torchmetrics, which is not installed: pip install 'dreamtalk-dmt[evaluate]'")
     path = Path(found.origin).parent / "functional" / "image" / "lpips_models" / f"{net}.pth"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"this torchmetrics brings no LPIPS heads ({path.name} is missing); reinstall it")
     state = torch.load(path, map_location="cpu", weights_only=True)
     return [state[f"lin{i}.model.1.weight"].flatten() for i in range(len(_TAPS[net]))]
@@ -152,22 +153,20 @@ def _from_hub(net: str) -> dict[str, Tensor]:
         )
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"the LPIPS backbone could not be fetched from {_HUB_FILES[net]} ({error}); "
+            f"the LPIPS backbone could not be fetched from {_HUB_FILES[net]} ({why(error)}); "
             "download it elsewhere and give its path"
         ) from None
 
 
 def _from_file(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"no LPIPS backbone at {path}; give a file in torchvision's layout, or {HUB!r} to download it")
-    try:
+    with damaged(path, "weights"):
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise a dozen kinds; all mean the same to the user
-        raise InputError(f"{path} cannot be read as weights ({type(error).__name__}: {error})") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path} is not a table of weights (a state dict)")
     return state

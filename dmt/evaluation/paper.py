@@ -9,6 +9,7 @@ LPIPS, the size of the pictures nor which videos were compared, so its values an
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def parse_methods(given: list[str]) -> dict[str, Path]:
         name = spelling.get(name.lower(), name)
         if name in methods:
             raise InputError(f"the method {name} is given twice")
-        if not Path(folder).is_dir():
+        if not os.path.isdir(folder):
             raise InputError(f"no such folder: {folder} (of {name})")
         methods[name] = Path(folder)
     if not methods:

@@ -8,6 +8,7 @@ expect small differences from published pipelines.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, damaged, why
 from ..rates import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 SIZE = 224
@@ -98,17 +99,15 @@ class SyncNet(nn.Module):
     @staticmethod
     def load(path: str | Path) -> SyncNet:
         """Weights from syncnet_v2.model (a state dict). Raises InputError: absent, unreadable, of another network."""
-        if not Path(path).is_file():
+        if not os.path.isfile(path):
             raise InputError(f"no SyncNet weights at {path}; LSE needs syncnet_v2.model")
-        try:
+        with damaged(path, "weights"):
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # damaged files raise a dozen kinds; all mean the same to the user
-            raise InputError(f"{path} cannot be read as weights ({type(error).__name__}: {error})") from None
         network = SyncNet()
         try:
             network.load_state_dict(state)
         except (RuntimeError, AttributeError, TypeError) as error:
-            raise InputError(f"{path} holds weights of another network than SyncNet: {error}") from None
+            raise InputError(f"{path} holds weights of another network than SyncNet: {why(error)}") from None
         return network.eval().requires_grad_(False)
 
     def lips(self, frames: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import damaged, file_at
 from ..rates import COEFFICIENTS
 
 UPPER_LIP = 13
@@ -148,13 +148,10 @@ def _asset(name: str) -> Path:
 
 
 def _read(path: Path) -> LandmarkBasis:
-    try:
+    file_at(path, "a landmark basis (.npz)")
+    with damaged(path, "a landmark basis (.npz with basis, neutral, triangles, ...)"):
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: torch.from_numpy(np.asarray(data[name])) for name in data.files}
         floats = {name: arrays[name].float() for name in ("basis", "neutral", "coef_mean", "coef_cov")}
         contours = {name: arrays[name].long() for name in (*CONTOURS, *GROUPS)}
         return LandmarkBasis(**floats, triangles=arrays["triangles"].long(), contours=contours)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path} is not a landmark basis (.npz with basis, neutral, triangles, ...): {error}"
-        ) from None

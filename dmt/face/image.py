@@ -7,16 +7,25 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import InputError
+from ..errors import InputError, why
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "QOI", "AVIF", "JPEG2000")
+"""Of Pillow's: those of cameras, browsers and drawing programs. Others run a program (PostScript) or take gigabytes
+because a file of a hundred bytes says so (GIMP's brushes)."""
 MINIMUM = 64
 """Pixels that the shorter side of a picture must have."""
 LARGEST = 4096
 """Longer pictures are reduced to this many pixels: a face never needs more."""
 BACKDROP = (232, 232, 232)
 """What transparent pixels are laid on."""
+
+
+def open_picture(path: str | os.PathLike[str]) -> Image.Image:
+    """The picture in a file, not decoded yet; Pillow's errors, for one of no kind in `FORMATS` too."""
+    Image.init()  # or only the commonest are known by name; AVIF not to every Pillow
+    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -29,15 +38,18 @@ def read_image(path: str | Path) -> np.ndarray:
         raise InputError(f"no such image: {path}")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's of damaged headers; if it matters, an error follows
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
+            with open_picture(path) as opened:
                 opened.load()
                 upright = ImageOps.exif_transpose(opened)
                 picture = _rgb(upright)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"{path} has too many pixels to be read safely; reduce it below 80 megapixels") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an image: {error}") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path} cannot be read as an image: it is of no kind known here") from None
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+        raise InputError(f"{path} cannot be read as an image: {why(error)}") from None
     if min(picture.size) < MINIMUM:
         raise InputError(
             f"{path} is only {picture.width} x {picture.height} pixels; at least {MINIMUM} x {MINIMUM} are needed"

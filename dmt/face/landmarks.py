@@ -15,7 +15,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, why
 from ..types import Portrait
 from .basis import POINTS, LandmarkBasis
 from .crop import crop_portrait
@@ -82,7 +82,7 @@ def read_landmarks(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
     try:
         points = np.asarray(_parse(path), dtype=np.float32)
     except Exception as error:  # numpy and what it unpacks with raise a dozen kinds for damaged files
-        raise InputError(f"{path} cannot be read as landmarks ({error}); {expected}") from None
+        raise InputError(f"{path} cannot be read as landmarks ({why(error)}); {expected}") from None
     if points.ndim != 2 or points.shape[0] != POINTS or points.shape[1] not in (2, 3):
         raise InputError(f"{path} holds {tuple(points.shape)} numbers; {expected}")
     if not np.isfinite(points).all():
@@ -133,7 +133,7 @@ def why_no_mesh() -> str | None:
     try:
         import mediapipe
     except ImportError as error:  # as its OpenCV does where a system library (libGL) is missing
-        return f"cannot be loaded ({error})"
+        return f"cannot be loaded ({why(error)})"
     if not hasattr(mediapipe, "solutions"):
         return f"{mediapipe.__version__} has no face mesh of its own (versions under 0.10.30 have; extra `face`)"
     return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, why
 from .matlab import read_variables
 
 FULL_WIDTH = 257
@@ -41,7 +41,7 @@ def mat_arrays(path: Path, wanted: Container[str]) -> dict[str, NDArray[np.gener
     try:
         found = read_variables(path, wanted)
     except (ValueError, OSError, MemoryError) as error:
-        raise InputError(f"{path} cannot be read as a MATLAB .mat file (version 7 or older): {error}") from None
+        raise InputError(f"{path} cannot be read as a MATLAB .mat file (version 7 or older): {why(error)}") from None
     return {variable.name: variable.values for variable in found if variable.values is not None}
 
 

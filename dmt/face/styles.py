@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, why
 from ..rates import COEFFICIENTS, STYLE_FRAMES
 from ..types import StyleClip
 from .basis import neutral_mean
 from .matfile import FULL_WIDTH, finite_rows, read_mat
+
+LARGEST = 1e4
+"""Of a coefficient: far beyond any face, and short of where the renderer's numbers overflow."""
 
 EXPRESSION = slice(80, 80 + COEFFICIENTS)
 """Columns of a full 257-number row that are the expression."""
@@ -28,7 +31,7 @@ def load_style(path_or_emotion: str | Path, intensity: float = 1.0) -> StyleClip
     .mat: key `coeff` [F, 257], columns 80:144; .txt: [F, 64] numbers. The first 256 frames
     count; shorter clips are zero-padded and the padding marked.
     intensity scales the clip about the mean neutral face: 0 is neutral, 1 as filmed, 1.5 stronger.
-    InputError: no such file or emotion, another layout, numbers that are not finite.
+    InputError: no such file or emotion, another layout, numbers that are not finite or beyond `LARGEST`.
     """
     if not math.isfinite(intensity) or intensity < 0:
         raise InputError(f"intensity must be a number of at least 0, got {intensity}")
@@ -36,7 +39,13 @@ def load_style(path_or_emotion: str | Path, intensity: float = 1.0) -> StyleClip
     rows = _read(path) if path.suffix or len(path.parts) > 1 else _emotion(str(path_or_emotion))
     if intensity != 1.0:
         neutral = neutral_mean().numpy()
-        rows = neutral + np.float32(intensity) * (rows - neutral)
+        with np.errstate(over="ignore"):  # that is said below
+            rows = neutral + np.float32(intensity) * (rows - neutral)
+    if not np.abs(rows[:STYLE_FRAMES]).max() <= LARGEST:
+        raise InputError(
+            f"the style {path_or_emotion} at intensity {intensity:g} holds numbers beyond {LARGEST:g}; expression "
+            "coefficients lie within about 5"
+        )
     return style_clip(rows)
 
 
@@ -78,7 +87,7 @@ def _read_text(path: Path) -> np.ndarray:
             warnings.simplefilter("ignore")  # numpy's about an empty file; the error below says it
             rows = np.loadtxt(path, ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a table of {COEFFICIENTS} numbers per line: {error}") from None
+        raise InputError(f"{path} is not a table of {COEFFICIENTS} numbers per line: {why(error)}") from None
     return finite_rows(rows, COEFFICIENTS, f"style clip {path}")
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, damaged, why
 
 if TYPE_CHECKING:
     from transformers import Wav2Vec2Config
@@ -45,7 +44,7 @@ ARCHITECTURE_FIELDS = (
 
 def check_architecture(source: str | None, expected: Wav2Vec2Config) -> None:
     """Raises InputError naming the settings in which `source` (its config.json) is another network."""
-    if Path(_named(source)).is_file():
+    if os.path.isfile(_named(source)):
         return  # a bare weight file has no settings; names and shapes are checked when it is loaded
     found = type(expected).from_dict(read_json(source, "config.json"))
     differing = [
@@ -63,24 +62,24 @@ def read_weights(source: str | None) -> dict[str, Tensor]:
 
     Raises InputError where they cannot be had.
     """
-    path = Path(_named(source)) if Path(_named(source)).is_file() else _first_of(source, WEIGHT_FILES)
-    try:
+    path = Path(_named(source)) if os.path.isfile(_named(source)) else _first_of(source, WEIGHT_FILES)
+    with damaged(path, "a weight file"):
         if path.suffix == ".safetensors":
             weights = load_file(path)
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
-        raise InputError(f"{path} is not a readable weight file ({error}); download it again") from None
+    if not isinstance(weights, dict) or not all(
+        isinstance(n, str) and isinstance(v, Tensor) for n, v in weights.items()
+    ):
+        raise InputError(f"{path} is not a table of weights (a state dict)")
     return {_today(name): value for name, value in weights.items()}
 
 
 def read_json(source: str | None, name: str) -> dict[str, Any]:
     """A settings file of `source`. Raises InputError where it cannot be had."""
     path = _first_of(_named(source), (name,))
-    try:
+    with damaged(path, "JSON"):
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable JSON ({error}); download it again") from None
 
 
 def _named(source: str | None) -> str:
@@ -92,11 +91,11 @@ def _named(source: str | None) -> str:
 def _first_of(source: str, names: tuple[str, ...]) -> Path:
     """The first file of `names` that the folder or hub repository `source` has."""
     folder = Path(source)
-    if folder.is_file():
+    if os.path.isfile(folder):
         raise InputError(f"{source} is a single file without {' or '.join(names)}; give the model's folder")
-    if folder.is_dir():
+    if os.path.isdir(folder):
         for name in names:
-            if (folder / name).is_file():
+            if os.path.isfile(folder / name):
                 return folder / name
         raise InputError(f"folder {source} has no {' or '.join(names)}; it must hold a transformers wav2vec 2.0 model")
     return _from_hub(source, names)
@@ -117,7 +116,7 @@ def _from_hub(source: str, names: tuple[str, ...]) -> Path:
         except EntryNotFoundError:
             reason = f"it has no {' or '.join(names)}"
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = why(error)
             break
     raise InputError(
         f"the speech encoder's weights {source!r} are neither here nor to be had from the Hugging Face hub ({reason}); "

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, damaged
 from ..face.basis import POINTS, LandmarkBasis
 from ..face.matfile import FULL_WIDTH
 from ..face.matlab import read_variables
 from ..rates import COEFFICIENTS, FRAME_RATE, POSE, STYLE_FRAMES
-from .finding import Finding, damaged
+from .finding import Finding
 
 LARGEST = 2 << 30
 """Bytes that the arrays of a compressed file may unfold to, and that a text may have a fourth of."""
@@ -55,6 +55,8 @@ def from_npy(path: Path) -> Finding:
     """Face motion [T, 73], expression [T, 64], full rows [T, 257], features [T, 1024], landmarks [478, 2 or 3]."""
     with damaged(path, "a .npy file of plain numbers"):
         values = np.load(path, allow_pickle=False, mmap_mode="r")
+        if not isinstance(values, np.ndarray):
+            raise ValueError("it is an archive; archives of arrays are named .npz")
     return _array(path, values, [("array", described(values))])
 
 
@@ -66,6 +68,8 @@ def from_npz(path: Path) -> Finding:
                 raise InputError(f"{path} unfolds to more than {LARGEST >> 30} GB, which is not looked at")
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}
+            if any(isinstance(value, bytes) for value in arrays.values()):
+                raise ValueError("it holds files that are no arrays")
     facts: Facts = [(name, described(value)) for name, value in arrays.items()]
     if {"basis", "neutral", "coef_cov"} <= set(arrays):
         return Finding("landmark basis of the 64 coefficients", tuple(facts))
@@ -161,6 +165,8 @@ def described(values: object) -> str:
         return values
     if not isinstance(values, np.ndarray):
         return type(values).__name__
+    if values.ndim == 0:
+        return f"{values} ({values.dtype})"[:100]
     text = f"{list(values.shape)} {values.dtype}"
     if values.dtype.kind in "fiu" and values.size:
         return f"{text}, {_range(np.asarray(values[: 1 << 20]))}"

@@ -12,8 +12,8 @@ from typing import Any
 from safetensors import safe_open
 
 from ..checkpoint import FORMAT
-from ..errors import InputError
-from .finding import Finding, damaged
+from ..errors import InputError, damaged
+from .finding import Finding
 
 DENOISER = ("diff_net.", "net.content_encoder.")
 RENDERER = "mapping_net."
@@ -44,7 +44,7 @@ def from_torch(path: Path) -> Finding:
     """A .pth or .pt, read without unpickling objects."""
     import torch
 
-    with damaged(path, "a checkpoint of plain tensors (Python objects are not loaded, because they could run code)"):
+    with damaged(path, "a checkpoint of plain tensors"):
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     shapes = dict(_tensors(content))
     if not shapes:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ..errors import InputError
 
 
 @dataclass(frozen=True)
@@ -37,15 +34,3 @@ class Finding:
 
 
 Reader = Callable[[Path], Finding]
-
-
-@contextmanager
-def damaged(path: Path, what: str) -> Iterator[None]:
-    """Whatever a library raises for a damaged file becomes one sentence; they raise dozens of kinds."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (Exception, MemoryError) as error:
-        reason = str(error).split("\n")[0][:200] or type(error).__name__
-        raise InputError(f"{path} cannot be read as {what}; it is damaged or of another kind ({reason})") from None

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, damaged
 from ..face.image import read_image
 from ..face.landmarks import find_landmarks
 from ..media import audio_blocks, check_audio
 from ..media.film import film_info, film_pictures
 from ..rates import SAMPLE_RATE
-from .finding import Finding, damaged
+from .finding import Finding
 
 PIECES = 400
 """Pieces whose loudness is drawn."""

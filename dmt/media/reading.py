@@ -27,6 +27,9 @@ _EXACT_DURATION = ("wav", "flac", "mov,mp4,m4a,3gp,3g2,mj2")
 LOWEST_RATE = 1000
 """Hz. No voice is left below it, and a false header of 1 Hz would make hours of a second."""
 
+LATEST = 24 * 3600.0
+"""Seconds after its container that a sound may begin."""
+
 LAYOUTS = {1: "mono", 2: "stereo"}
 
 PLAYLISTS = {"concat", "dash", "hls", "imf", "rtsp", "sdp"}
@@ -189,20 +192,21 @@ def _decoded(path: str | os.PathLike[str], rate: int, channels: int) -> Iterator
         inner = min(2, track.codec_context.channels)
         resampler = av.AudioResampler(format="flt", layout=LAYOUTS[inner], rate=rate)
         made = 0
-        lead: int | None = None
+        begun = False
         try:
             for frame in container.decode(track):
-                if lead is None:
-                    lead = _late_start(container, frame, rate)
-                    if lead:
-                        yield np.zeros((lead, channels), np.float32)
+                if not begun:
+                    begun = True
+                    yield from _silence(_late_start(path, container, frame), rate, channels)
                 frame.pts = None  # a jump in time stamps must not make the resampler refuse
                 for piece in resampler.resample(frame):
                     made += piece.samples
                     yield _remixed(piece.to_ndarray().reshape(-1, inner), channels)
-            for piece in resampler.resample(None) if lead is not None else ():
+            for piece in resampler.resample(None) if begun else ():
                 made += piece.samples
                 yield _remixed(piece.to_ndarray().reshape(-1, inner), channels)
+        except InputError:
+            raise
         except (av.FFmpegError, ValueError) as error:
             raise InputError(
                 f"{path} is damaged or truncated {made / rate:.1f} s into its sound ({_reason(error)}); "
@@ -211,12 +215,22 @@ def _decoded(path: str | os.PathLike[str], rate: int, channels: int) -> Iterator
         _check_complete(path, container, track, made / rate)
 
 
-def _late_start(container: Any, frame: Any, rate: int) -> int:
-    """Samples of silence before the first sound, where the container (its picture) starts earlier."""
+def _late_start(path: str | os.PathLike[str], container: Any, frame: Any) -> float:
+    """Seconds of silence before the first sound, where the container (its picture) starts earlier."""
     if frame.pts is None or container.start_time is None:
-        return 0
+        return 0.0
     late = float(frame.pts * frame.time_base) - container.start_time / av.time_base
-    return max(0, round(late * rate)) if late > 0.001 else 0
+    if late > LATEST:
+        raise InputError(f"the sound of {path} would begin after {late / 3600:.0f} hours; its times are damaged")
+    return late if late > 0.001 else 0.0
+
+
+def _silence(seconds: float, rate: int, channels: int) -> Iterator[NDArray[np.float32]]:
+    """In pieces of a second: how much there is says the file."""
+    left = round(seconds * rate)
+    while left > 0:
+        yield np.zeros((min(left, rate), channels), np.float32)
+        left -= rate
 
 
 def _check_complete(path: str | os.PathLike[str], container: Any, track: Any, seconds: float) -> None:

@@ -8,7 +8,6 @@ that goes away ends the scope that thread and tasks live in.
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import json
 import logging
@@ -296,7 +295,7 @@ def _portrait(hello: Hello, folder: Path) -> Path | None:
     target = folder / "image"
     try:
         target.write_bytes(base64.b64decode(hello.portrait, validate=True))
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one; letters beyond ASCII are another
         raise InputError(f"{FILES['image']} is not in base64") from None
     check_picture(target)
     return target

@@ -24,9 +24,9 @@ def check_targets(*paths: str | os.PathLike[str] | None) -> None:
     for path in (Path(p) for p in paths if p is not None):
         if path.suffix.lower() not in SUFFIXES:
             raise InputError(f"the output must be named *.mat, *.npy or *.txt, got {path.name!r}")
-        if path.is_dir():
+        if os.path.isdir(path):
             raise InputError(f"the output {path} is a folder; name a file in it")
-        if not path.parent.is_dir():
+        if not os.path.isdir(path.parent):
             raise InputError(f"the output folder {path.parent} does not exist; create it first")
         if not os.access(path.parent, os.W_OK):
             raise InputError(f"the output folder {path.parent} is not writable; choose another")

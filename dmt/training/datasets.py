@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def open_splits(config: TrainingConfig) -> tuple[Sequence[Clip], Sequence[Clip]]
     Raises InputError where it holds neither, or nothing of one of the splits.
     """
     folder = Path(config.corpus)
-    if (folder / PREPARED).is_file():
+    if os.path.isfile(folder / PREPARED):
         return open_clips(folder), open_clips(folder, "validation")
     if not any(folder.glob("train-*.npz")):
         raise InputError(

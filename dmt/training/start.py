@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -38,7 +39,7 @@ def start_from(model: MotionModel, path: str | Path) -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    if path.suffix != ".safetensors" or not path.is_file():
+    if path.suffix != ".safetensors" or not os.path.isfile(path):
         return False
     try:
         with safe_open(path, framework="pt") as file:

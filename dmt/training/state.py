@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..atomic import atomic
-from ..errors import InputError
+from ..errors import InputError, file_at, why
 
 _TENSOR = "tensor "
 """In the JSON, a string that begins so stands for the tensor of that path."""
@@ -33,13 +33,14 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 def load_state(path: Path) -> dict[str, Any]:
     """What `save_state` wrote, on the CPU. Raises InputError for a file that is damaged or of another kind."""
+    file_at(path, "the state of a training stage")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             skeleton = json.loads((file.metadata() or {})["state"])
             return _put_tensors(skeleton, file)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # a skeleton of another making fails in any of its pieces
         raise InputError(
-            f"{path} is not the state of a training stage ({error}); delete it to start the stage anew"
+            f"{path} is not the state of a training stage ({why(error)}); delete it to start the stage anew"
         ) from None
 
 

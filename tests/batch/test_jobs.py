@@ -77,6 +77,16 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
             read_jobs(tmp_path / name)
     with pytest.raises(InputError, match="there are no jobs at"):
         read_jobs(tmp_path / "absent.csv")
+    for text, words in [
+        ('{"audio": "a.wav", "seed": ' + "9" * 5000 + "}", "line 1: not JSON"),
+        ('{"audio": "a\\ud800.wav"}', "half a character"),
+        ('{"audio": ["a.wav"]}', "audio should be the name of a file, got"),
+        ('{"audio": "a.wav", "output": "' + "n" * 300 + '.mp4"}', "cannot be"),
+        ('{"audio": "a.wav", "style": 7}', "style should be the name of a file, got 7"),
+    ]:
+        (tmp_path / "jobs.jsonl").write_text(text)
+        with pytest.raises(InputError, match=words):
+            read_jobs(tmp_path / "jobs.jsonl")
     (tmp_path / "silent").mkdir()
     with pytest.raises(InputError, match="holds no sound"):
         read_jobs(tmp_path / "silent")

@@ -56,6 +56,14 @@ def test_a_batch_goes_on_where_it_stopped(jobs: list[Job], maker: Maker, tmp_pat
     assert not [path for path in out.iterdir() if path.name.endswith(".part")]
 
 
+def test_a_voice_whose_name_is_no_text(jobs: list[Job], maker: Maker, tmp_path: Path) -> None:
+    """Folders hold names of other systems; Python reads their bytes as halves of characters."""
+    job = Job(str(tmp_path / "absent-\udcff.wav"), None, "\udcff.mp4", SMALL)
+    summary = run_batch([job], tmp_path / "out", maker)
+    assert "no such file" in summary.outcomes[0].reason
+    assert r"\udcff.mp4" in summary.report.read_text(encoding="utf-8")
+
+
 def test_the_command_names_what_failed(jobs: list[Job], maker: Maker, tmp_path: Path, capsys) -> None:
     rows = [f"{jobs[0].audio},good.mp4,64,1", *(f"absent.wav,{number}.mp4,64,1" for number in range(7))]
     (tmp_path / "jobs.csv").write_text("\n".join(["audio,output,size,steps", *rows]))

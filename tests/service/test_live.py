@@ -122,6 +122,7 @@ def refusal(address: str, *messages: str | bytes) -> str:
         (['{"options": {"size": 100000}}'], "limited to 128"),
         (['{"path": "/etc/passwd"}'], "unknown field 'path'"),
         (['{"portrait": "%%%"}'], "base64"),
+        (['{"portrait": "é"}'], "base64"),
         (['{"portrait": "bm8gcGljdHVyZQ=="}'], "the portrait sent is no picture"),
         ([json.dumps(HELLO), b"\0\0\0"], "int16 samples"),
         ([json.dumps(HELLO), bytes(400_000)], "at most 160000"),

@@ -50,7 +50,7 @@ def test_paper_schedule_from_the_command_line(shrunk, corpus, tmp_path, capsys):
         (["--prediction", "velocity"], "must be one of"),
         (["--device", "quantum", "--schedule", "paper"], "unknown device"),
         (["--start", "absent.pth", "--schedule", "paper"], "no such checkpoint"),
-        (["--settings", "absent.json"], "cannot be read as JSON"),
+        (["--settings", "absent.json"], "no such file: absent.json"),
     ],
 )
 def test_wrong_options_are_one_sentence(arguments, words, corpus, tmp_path, capsys):
