@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = {"features", "fusion", "sparsity", "denoiser", "decoder", "diffusion", "face", "renderer"}
-FOUNDATION = {"config", "types", "rates", "errors", "atomic"}
+FOUNDATION = {"config", "types", "rates", "errors", "atomic", "process"}
 BETWEEN = {"model", "checkpoint", "hub"}
 """Where the rooms meet, and how the meeting is saved and shared."""
 PIPELINE = {"pipeline", "conventions", "driving", "scene", "progress", "provenance"}

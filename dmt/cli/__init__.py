@@ -1,5 +1,5 @@
 """The command line. Importing it costs little: each command imports what it needs when it runs."""
 
-from .app import main
+from .app import dreamtalk, main
 
-__all__ = ["main"]
+__all__ = ["dreamtalk", "main"]

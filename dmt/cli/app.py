@@ -17,6 +17,7 @@ import typer
 
 from .. import __version__
 from ..errors import InputError
+from ..process import settle
 from . import batch, bench, convert, evaluate, export, extract, generate, inspect, learn, prepare, serve, web
 
 app = typer.Typer(
@@ -86,7 +87,17 @@ def doctor() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `dmt` and leave the process with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    settle(patient=given[:1] != ["bench"])  # which measures the operators as they are in anybody's program
     sys.exit(run(arguments))
+
+
+def dreamtalk() -> None:
+    """The `dreamtalk` program. It begins here because its own package loads torch."""
+    settle()
+    from ..dreamtalk.cli import main
+
+    main()
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..face.basis import LandmarkBasis, neutral_mean
 from ..types import Motion, Portrait
 from .anatomy import MESH, Anatomy
+from .crew import Crew
 from .driver import Driver, Movement
 from .eyes import lids
 from .field import normalised
@@ -24,7 +25,7 @@ from .layers import Sheets
 from .mouth import Mouth
 
 CHUNK = 8
-"""Frames worked on at once; more do not make it faster and cost memory."""
+"""Frames that a thread works on at once; more do not make it faster and cost memory."""
 
 
 class WarpRenderer:
@@ -54,6 +55,7 @@ class WarpRenderer:
         self._rest = self.anatomy.landmarks[:MESH].to(self.device)
         self._pivot = self.anatomy.pivot.to(self.device)
         self._side = self._mouth.side[None, None]
+        self._crew = Crew()
 
     @torch.no_grad()
     def render(self, motion: Motion) -> Tensor:
@@ -64,10 +66,16 @@ class WarpRenderer:
         if not all(bool(torch.isfinite(t).all()) for t in (motion.expression, motion.pose[:, :3], motion.blink)):
             raise ValueError("the motion holds numbers that are not finite")
         frames = torch.empty(len(motion), self.height, self.width, 3, dtype=torch.uint8, device=self.device)
-        for start in range(0, len(motion), CHUNK):
-            rows = slice(start, min(start + CHUNK, len(motion)))
+
+        def fill(rows: slice) -> None:
             part = Motion(motion.expression[rows], motion.pose[rows], motion.blink[rows])
             frames[rows] = self._chunk(self._driver(part))
+
+        if self.device.type == "cpu":
+            self._crew.share(fill, len(motion), CHUNK)
+        else:
+            for start in range(0, len(motion), CHUNK):
+                fill(slice(start, min(start + CHUNK, len(motion))))
         return frames
 
     def stream(self, motions: Iterable[Motion]) -> Iterator[Tensor]:

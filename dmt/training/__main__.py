@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ..cli.app import run
+from ..cli import main
 
 if __name__ == "__main__":
-    sys.exit(run(["train", *sys.argv[1:]]))
+    main(["train", *sys.argv[1:]])
