@@ -26,7 +26,7 @@ def said(program: str, *arguments: str, **extra: str) -> str:
     """What a program prints, to both outputs, of the OpenMP that it loads too."""
     code = f"from dmt.cli import {program}; {program}()"
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-P", "-c", code, *arguments],
         env=environment(OMP_DISPLAY_ENV="verbose", **extra),
         capture_output=True,
         text=True,
@@ -77,7 +77,7 @@ def test_the_workers_of_a_batch_inherit_it(voice, tiny_checkpoint, tmp_path):
     voice(tmp_path / "a.wav", 2.0)
     (tmp_path / "jobs.csv").write_text("audio,size\na.wav,64\n")
     arguments = ["batch", str(tmp_path / "jobs.csv"), "-o", str(tmp_path / "out"), "--checkpoint", str(tiny_checkpoint)]
-    command = [sys.executable, "-c", "from dmt.cli import main; main()", *arguments]
+    command = [sys.executable, "-P", "-c", "from dmt.cli import main; main()", *arguments]
     with subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         seen: set[bytes] = set()
         while process.poll() is None:
@@ -102,7 +102,7 @@ def test_names_that_are_no_text_are_shown(tmp_path):
     """As an archive of another system may hold them; the desktop's locale is strict about them, the C locale is not."""
     code = "from dmt.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "styles", "--picture", os.fsencode(tmp_path) + b"/\xff.png"],
+        [sys.executable, "-P", "-c", code, "styles", "--picture", os.fsencode(tmp_path) + b"/\xff.png"],
         env=environment(PYTHONIOENCODING="utf-8:strict"),
         capture_output=True,
         check=False,
