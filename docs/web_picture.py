@@ -8,8 +8,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from dmt.pipeline import load
-from dmt.web import opened
+from dmt.process import settle
 
 OUTPUT = Path(__file__).with_name("web.png")
 MINUTES = 60_000.0
@@ -18,6 +17,10 @@ MINUTES = 60_000.0
 
 def main() -> None:
     """The bundled portrait says the bundled sentence, happily; the picture is taken while it speaks."""
+    settle()  # as `dmt web` does; the browser works on the same processors
+    from dmt.pipeline import load
+    from dmt.web import opened
+
     with opened(load(), port=0) as blocks, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 920})
