@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -75,6 +76,8 @@ def _train_encoders(config: TrainingConfig, model: MotionModel, progress: Progre
         finally:
             for worker in workers:
                 worker.terminate()
+            for worker in workers:  # which may have to take an unfinished file away
+                worker.join()
     for name, encoder in zip(names, (model.tacotron, model.speech), strict=True):
         # Finished stages return at once; after a failed process this is where the error shows.
         encoder.load_state_dict(train_encoder(config, name, progress).state_dict())
@@ -98,6 +101,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _encoder_process(config: TrainingConfig, name: str) -> None:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # unwinds, so that files are removed
     torch.set_num_threads(1)
     train_encoder(config, name)
 
