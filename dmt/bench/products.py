@@ -151,14 +151,16 @@ def sparse_linear_cases(
         )
 
 
-def masked_linear_cases(rows: int, width: int, zeros: float, device: str = "cpu") -> Iterator[Case]:
+def masked_linear_cases(
+    rows: int, width: int, zeros: float, device: str = "cpu", dtype: str = "float32"
+) -> Iterator[Case]:
     """Threshold and product as one, forward, and backward through autograd (dX, dtheta, dW and the bias).
 
     Dense is the product alone: a network that masks nothing. "eager threshold" is what a dense network pays for the
     same function.
     """
-    p = operands(rows, width, 0.0, device=device)
-    x = threshold.values(rows, width, zeros, device).requires_grad_()
+    p = operands(rows, width, 0.0, dtype, device)
+    x = threshold.values(rows, width, zeros, device, dtype).requires_grad_()
     weight, bias = p.weight.clone().requires_grad_(), p.bias.clone().requires_grad_()
     theta = torch.logit(torch.tensor(threshold.SHARE, device=device)).requires_grad_()
     state = ema_state(device)
@@ -181,7 +183,7 @@ def masked_linear_cases(rows: int, width: int, zeros: float, device: str = "cpu"
         *(Candidate(c.name, c.role, without_graph(c.run), None) for c in first),
         Candidate("eager threshold", "eager", without_graph(lambda: _eager(x, theta, mu, weight, bias))),
     ]
-    yield _masked_case("forward", forward, (y,), rows, width, zeros, live, 1, device)
+    yield _masked_case("forward", forward, (y,), rows, width, zeros, live, 1, device, dtype)
     wanted = fused.backward(p.grad, None, leaves[0], leaves[1], leaves[3], masked)
     backward = [
         Candidate("ours", "ours", _backward(run("sparse")(), (x, theta, weight, bias), p.grad)),
@@ -189,7 +191,7 @@ def masked_linear_cases(rows: int, width: int, zeros: float, device: str = "cpu"
         Candidate("torch", "dense", _backward(F.linear(x, weight, bias), (x, weight, bias), p.grad), None),
         *second(p.grad),
     ]
-    yield _masked_case("backward", backward, wanted, rows, width, zeros, live, 2, device)
+    yield _masked_case("backward", backward, wanted, rows, width, zeros, live, 2, device, dtype)
 
 
 def _products(x: Tensor, weight: Tensor, bias: Tensor):
@@ -217,13 +219,14 @@ def _backward(y: Tensor, leaves: tuple[Tensor, ...], grad: Tensor) -> Callable[[
     return lambda: torch.autograd.grad(y, leaves, grad, retain_graph=True)
 
 
-def _masked_case(leg, candidates, wanted, rows, width, zeros, live, products, device) -> Case:
+def _masked_case(leg, candidates, wanted, rows, width, zeros, live, products, device, dtype) -> Case:
     """`products` of y, dX and dW besides the threshold's own passes."""
-    one, mask = work(rows, width, live, "y"), threshold.work(rows, width, False, leg)
+    element = DTYPES[dtype].itemsize
+    one, mask = work(rows, width, live, "y", element), threshold.work(rows, width, False, leg, element)
     amount = Work(products * one.nominal, products * one.executed + mask.executed, products * one.moved + mask.moved)
     shape = (rows, width)
     # theta's gradient is one sum over all elements, so its rounding is relative to them all
     rtol, atol = (1e-4, 2e-3) if leg == "forward" else (2e-3, 1e-2 * (rows / 64) ** 0.5)
-    return Case(
-        "masked_linear", leg, shape, zeros, live, "float32", amount, tuple(candidates), wanted, rtol, atol, device
-    )
+    if dtype == "bfloat16":
+        rtol, atol = 2e-2, 0.05 * max(rows, width) ** 0.5
+    return Case("masked_linear", leg, shape, zeros, live, dtype, amount, tuple(candidates), wanted, rtol, atol, device)

@@ -148,28 +148,35 @@ def gradients_information(
 # ---- cases ----
 
 
-def values(rows: int, width: int, zeros: float, device: str = "cpu") -> Tensor:
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_TOLERANCE = {"float32": (1e-4, 1e-5), "bfloat16": (2e-2, 2e-2)}  # eager forms take the mean in the dtype of x
+_GRADIENT_TOLERANCE = {"float32": (1e-3, 5e-3), "bfloat16": (2e-2, 5e-2)}
+
+
+def values(rows: int, width: int, zeros: float, device: str = "cpu", dtype: str = "float32") -> Tensor:
     """x of which a share `zeros`, here and there, is far below theta' mu and the rest far above, so that every way to
     sum mean |x| makes the same mask."""
     g = torch.Generator().manual_seed(0)
     dead = torch.rand(rows, width, generator=g) < zeros
     noise = torch.randn(rows, width, generator=g)
     strong = noise + noise.sign()
-    return torch.where(dead, 1e-3 * noise.clamp(-4, 4), strong).to(device)
+    return torch.where(dead, 1e-3 * noise.clamp(-4, 4), strong).to(device, DTYPES[dtype])
 
 
-def work(rows: int, width: int, information: bool, leg: str) -> Work:
+def work(rows: int, width: int, information: bool, leg: str, element: int = 4) -> Work:
     """Reads x, writes y and the bits; backwards reads x and the gradient, writes the gradient to x."""
     n = rows * width
     words = rows * -(-width // 64)
     flop = (3 if leg == "forward" else 10) * n + (8 if information else 0) * n
-    moved = 8 * n + 8 * words if leg == "forward" else 12 * n
-    return Work(flop, flop, moved, 8 * n)
+    moved = 2 * element * n + 8 * words if leg == "forward" else 3 * element * n
+    return Work(flop, flop, moved, 2 * element * n)
 
 
-def forward_case(rows: int, width: int, zeros: float, *, information: bool = False, device: str = "cpu") -> Case:
+def forward_case(
+    rows: int, width: int, zeros: float, *, information: bool = False, device: str = "cpu", dtype: str = "float32"
+) -> Case:
     """values, mu (and eq. 10)."""
-    x = values(rows, width, zeros, device)
+    x = values(rows, width, zeros, device, dtype)
     theta = torch.logit(torch.tensor(SHARE, device=device))
     mu = x.abs().double().mean().float()
     state = ema_state(device)
@@ -196,12 +203,11 @@ def forward_case(rows: int, width: int, zeros: float, *, information: bool = Fal
         (rows, width),
         zeros,
         live,
-        "float32",
-        work(rows, width, information, "forward"),
+        dtype,
+        work(rows, width, information, "forward", x.element_size()),
         tuple(candidates),
         expected,
-        1e-4,
-        1e-5,
+        *_TOLERANCE[dtype],
         device,
     )
 
@@ -231,14 +237,16 @@ def _copy(x: Tensor) -> Candidate:
     return Candidate("copy", "limit", lambda: target.copy_(x), None)
 
 
-def backward_case(rows: int, width: int, zeros: float, *, information: bool = False, device: str = "cpu") -> Case:
+def backward_case(
+    rows: int, width: int, zeros: float, *, information: bool = False, device: str = "cpu", dtype: str = "float32"
+) -> Case:
     """Gradients to x and theta."""
-    x = values(rows, width, zeros, device)
+    x = values(rows, width, zeros, device, dtype)
     theta = torch.logit(torch.tensor(SHARE, device=device))
     state = ema_state(device)
     state[MU], state[UPDATES] = x.abs().double().mean().float(), 1
     done = reference.forward(x, theta, state, None, ALPHA, False, information, True)
-    grad = torch.randn(rows, width, generator=torch.Generator().manual_seed(1)).to(device)
+    grad = torch.randn(rows, width, generator=torch.Generator().manual_seed(1)).to(device, x.dtype)
     upstream = torch.tensor(0.7, device=device) if information else None
     arguments = (grad, upstream, x, theta, done.state, done.statistics)
     expected = reference.backward(*arguments)
@@ -254,14 +262,14 @@ def backward_case(rows: int, width: int, zeros: float, *, information: bool = Fa
         _copy(x),
     )
     leg = "backward, eq. 10" if information else "backward"
-    amount = work(rows, width, information, "backward")
-    shape, live = (rows, width), float(done.live)
-    return Case("threshold_ema", leg, shape, zeros, live, "float32", amount, candidates, expected, 1e-3, 5e-3, device)
+    amount = work(rows, width, information, "backward", x.element_size())
+    shape, live, limits = (rows, width), float(done.live), _GRADIENT_TOLERANCE[dtype]
+    return Case("threshold_ema", leg, shape, zeros, live, dtype, amount, candidates, expected, *limits, device)
 
 
-def cases(rows: int, width: int, zeros: float, device: str = "cpu") -> Iterator[Case]:
+def cases(rows: int, width: int, zeros: float, device: str = "cpu", dtype: str = "float32") -> Iterator[Case]:
     """Forward and backward, without eq. 10 and with it. Call `torch._dynamo.reset()` before another shape: the
     compiled forms are made for one."""
     for make in (forward_case, backward_case):
         for information in (False, True):
-            yield make(rows, width, zeros, information=information, device=device)
+            yield make(rows, width, zeros, information=information, device=device, dtype=dtype)
