@@ -1,6 +1,7 @@
 // Stream, device and number types for CUDA kernels.
 #pragma once
 
+#include <cooperative_groups.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -19,6 +20,9 @@ inline void cuda_check(cudaError_t error) { STD_TORCH_CHECK(error == cudaSuccess
 
 // To be called after each launch; does not wait for the kernel.
 inline void launch_check() { cuda_check(cudaGetLastError()); }
+
+// All blocks of a cooperative launch meet.
+__device__ inline void grid_sync() { cooperative_groups::this_grid().sync(); }
 
 __device__ inline float widen(float v) { return v; }
 __device__ inline double widen(double v) { return v; }

@@ -1,11 +1,13 @@
-// threshold_ema on the GPU: two launches forward (sum, then mask with all that follows), one and a memset backward.
-// Nothing is read back and no grid depends on data, so calls can be captured in a CUDA graph.
+// threshold_ema on the GPU: one cooperative launch forward, one and a memset backward. Nothing is read back and no grid
+// depends on data, so calls can be captured in a CUDA graph.
 #include <algorithm>
+#include <atomic>
 #include <optional>
 #include <tuple>
 
+#include "backward_kernel.cuh"
 #include "checks.h"
-#include "kernels.cuh"
+#include "step_kernel.cuh"
 
 namespace dmt {
 namespace {
@@ -13,6 +15,8 @@ namespace {
 using torch::stable::accelerator::DeviceGuard;
 
 CallCounter forward_calls("threshold_ema"), backward_calls("threshold_ema_backward"), sums_calls("abs_sums");
+
+constexpr int kSumBlocks = 512, kBackwardBlocks = 1024;
 
 template <typename F>
 void dispatch(ScalarType dtype, const F& call) {
@@ -30,18 +34,61 @@ void dispatch(ScalarType dtype, const F& call) {
   }
 }
 
-int sum_blocks(const Rows& x) {
-  return static_cast<int>(std::clamp<int64_t>(x.rows * x.width / (kThreads * 16), 1, kReduceBlocks));
+// Asked of the device once: a question costs as much as a launch.
+struct Device {
+  int multiprocessors = 0, cache = 0;
+};
+constexpr int kDevices = 64;
+
+int attribute(cudaDeviceAttr which, int device) {
+  int value = 0;
+  cuda_check(cudaDeviceGetAttribute(&value, which, device));
+  return value;
 }
 
-// Strips by runs of rows: about 1024 blocks of at least 32 rows. An empty x still has its one block.
-dim3 grid_of(const Rows& x, int64_t words) {
-  const int64_t strips = std::max<int64_t>(words, 1);
-  const int64_t runs = std::clamp<int64_t>(x.rows / 32, 1, std::max<int64_t>(1024 / strips, 1));
-  return dim3(static_cast<unsigned>(strips), static_cast<unsigned>(runs));
+int current_device() {
+  int device = 0;
+  cuda_check(cudaGetDevice(&device));
+  return device;
 }
 
-// Floating-point bytes on the device, as doubles.
+const Device& this_device() {
+  static Device known[kDevices];
+  static std::atomic<bool> asked[kDevices];
+  const int device = std::min(current_device(), kDevices - 1);
+  if (!asked[device].load(std::memory_order_acquire)) {
+    known[device] = {attribute(cudaDevAttrMultiProcessorCount, device), attribute(cudaDevAttrL2CacheSize, device)};
+    asked[device].store(true, std::memory_order_release);  // whoever comes at the same time writes the same
+  }
+  return known[device];
+}
+
+// How many blocks of `kernel` run at once: all that a cooperative launch may have.
+template <typename Kernel>
+int resident_blocks(Kernel kernel) {
+  static std::atomic<int> known[kDevices];
+  std::atomic<int>& blocks = known[std::min(current_device(), kDevices - 1)];
+  int found = blocks.load(std::memory_order_relaxed);
+  if (found == 0) {
+    cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, kernel, kThreads, 0));
+    found *= this_device().multiprocessors;
+    blocks.store(found, std::memory_order_relaxed);
+  }
+  return found;
+}
+
+// Runs of at least as many rows as a block reads at once, and no more items than `blocks` where strips allow it.
+template <typename T>
+Cut cut_of(const Rows& x, int64_t blocks) {
+  const int64_t strips = std::max<int64_t>(words(x.width), 1);
+  return {x.rows, x.width, strips, std::clamp<int64_t>(x.rows / kRows<T>, 1, std::max<int64_t>(blocks / strips, 1))};
+}
+
+// What is written and no longer in the caches when it is read again need not go through them.
+bool streams(const Rows& x, int64_t element, int tensors) {
+  return x.rows * x.width * element * tensors > this_device().cache;
+}
+
 Tensor doubles(int64_t count, const Tensor& like) { return empty({count}, ScalarType::Double, like); }
 
 Theta theta_of(const Tensor& wide) {
@@ -53,11 +100,16 @@ Tensor wide_theta(const Tensor& theta) {
   return as_contiguous(wide ? theta : torch::stable::to(theta, ScalarType::Float));
 }
 
-template <typename T>
-void launch_sum(const Rows& x, double* partial, unsigned* to_zero, int zeros, cudaStream_t stream) {
-  sum_kernel<T><<<sum_blocks(x), kThreads, 0, stream>>>(static_cast<const T*>(x.data), x.rows, x.width, x.stride,
-                                                        reinterpret_cast<double2*>(partial), to_zero, zeros);
-  launch_check();
+ScalarType work_of(const Tensor& x) {
+  return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+__global__ void __launch_bounds__(kThreads) finish_sums_kernel(const double2* partial, int blocks, double* out) {
+  const double2 total = total_of(partial, blocks);
+  if (threadIdx.x == 0) {
+    out[0] = total.x;
+    out[1] = total.y;
+  }
 }
 
 Tensor abs_sums(const Tensor& x) {
@@ -66,12 +118,94 @@ Tensor abs_sums(const Tensor& x) {
   const DeviceGuard guard(x.get_device_index());
   const cudaStream_t stream = stream_of(x);
   const Rows rows = as_rows(x);
-  const Tensor out = doubles(2, x), partial = doubles(2 * kReduceBlocks, x);
-  auto* sums = static_cast<double*>(partial.mutable_data_ptr());
-  dispatch(x.scalar_type(), [&](auto zero) { launch_sum<decltype(zero)>(rows, sums, nullptr, 0, stream); });
-  finish_sums_kernel<<<1, kThreads, 0, stream>>>(reinterpret_cast<const double2*>(sums), sum_blocks(rows),
-                                                 static_cast<double*>(out.mutable_data_ptr()));
+  const int blocks = static_cast<int>(std::clamp<int64_t>(rows.rows * rows.width / (kThreads * 16), 1, kSumBlocks));
+  const Tensor out = doubles(2, x), partial = doubles(2 * blocks, x);
+  auto* sums = static_cast<double2*>(partial.mutable_data_ptr());
+  dispatch(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    sum_kernel<T>
+        <<<blocks, kThreads, 0, stream>>>(static_cast<const T*>(rows.data), rows.rows, rows.width, rows.stride, sums);
+    launch_check();
+  });
+  finish_sums_kernel<<<1, kThreads, 0, stream>>>(sums, blocks, static_cast<double*>(out.mutable_data_ptr()));
   launch_check();
+  return out;
+}
+
+// What was asked for, and what came of it. A tensor that nobody asked for is undefined, which Python sees as None.
+struct Asked {
+  double alpha;
+  bool update, information, store, next, in_place;
+};
+struct Outcome {
+  Tensor values, bits, live, divergence, next, statistics;
+};
+
+template <typename T>
+void launch_step(StepArguments<T> a, const Rows& x, const Tensor& like, bool information) {
+  void (*kernel)(StepArguments<T>) = information ? step_kernel<T, true> : step_kernel<T, false>;
+  const int most = resident_blocks(kernel);
+  a.cut = cut_of<T>(x, most);
+  const int64_t blocks = std::min<int64_t>(a.cut.items(), most), strips = a.cut.strips;
+  const int64_t counters = 1 + (strips + 2) / 2;
+  const int64_t columns = information ? a.cut.runs * kSums * strips * kColumns + strips : 0;
+  // One allocation: sums of blocks, live count, tickets, parts of strips, sums of columns.
+  const Tensor workspace = doubles(2 * blocks + counters + columns, like);
+  double* at = static_cast<double*>(workspace.mutable_data_ptr());
+  a.block_sums = reinterpret_cast<double2*>(at);
+  at += 2 * blocks;
+  a.counters = {reinterpret_cast<unsigned long long*>(at), reinterpret_cast<unsigned*>(at + 1)};
+  a.strip_parts = at + counters;
+  a.partial = a.strip_parts + strips;
+  a.streaming = streams(x, sizeof(T), 2);
+  void* arguments[] = {&a};
+  cuda_check(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
+                                         dim3(kThreads), arguments, 0, stream_of(like)));
+}
+
+Outcome run(const Tensor& x, const Tensor& theta, const Tensor& state, const Tensor* sums, const Asked& asked) {
+  forward_calls.add();
+  check(x, theta, state);
+  if (sums) check_sums(*sums, x);
+  const DeviceGuard guard(x.get_device_index());
+  const Rows rows = as_rows(x);
+  const int64_t width = x.size(x.dim() - 1);
+  Outcome out;
+  if (asked.store) out.values = empty(x.sizes().data(), x.dim(), x.scalar_type(), x);
+  out.bits = empty_with_width(x, words(width), ScalarType::Long);
+  out.live = empty({}, ScalarType::Float, x);
+  if (asked.next) out.next = empty({kStateSize}, ScalarType::Float, x);
+  if (asked.information) {
+    out.divergence = empty({}, work_of(x), x);
+    out.statistics = empty({4, width}, work_of(x), x);
+  }
+  const Tensor before = as_contiguous(state), wide = wide_theta(theta);
+  std::optional<Tensor> given;
+  if (sums) given = as_contiguous(*sums);
+  dispatch(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    StepArguments<T> a{};
+    a.x = static_cast<const T*>(rows.data);
+    a.stride = rows.stride;
+    a.theta = theta_of(wide);
+    a.state = static_cast<const float*>(before.const_data_ptr());
+    a.update = asked.update;
+    a.sums = given ? static_cast<const double*>(given->const_data_ptr()) : nullptr;
+    a.alpha = asked.alpha;
+    a.values = asked.store ? static_cast<T*>(out.values.mutable_data_ptr()) : nullptr;
+    a.bits = static_cast<uint32_t*>(out.bits.mutable_data_ptr());
+    a.live = static_cast<float*>(out.live.mutable_data_ptr());
+    a.next = asked.next ? static_cast<float*>(out.next.mutable_data_ptr()) : nullptr;
+    if (asked.in_place && asked.update) {
+      a.moved = static_cast<float*>(state.mutable_data_ptr());
+      a.moved_stride = state.stride(0);
+    }
+    if (asked.information) {
+      a.divergence = out.divergence.mutable_data_ptr();
+      a.statistics = out.statistics.mutable_data_ptr();
+    }
+    launch_step(a, rows, x, asked.information && width > 0);
+  });
   return out;
 }
 
@@ -79,62 +213,20 @@ using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 Results forward(const Tensor& x, const Tensor& theta, const Tensor& state, std::optional<Tensor> sums, double alpha,
                 bool update, bool information, bool store) {
-  forward_calls.add();
-  check(x, theta, state);
-  if (sums) check_sums(*sums, x);
-  const DeviceGuard guard(x.get_device_index());
-  const cudaStream_t stream = stream_of(x);
-  const Rows rows = as_rows(x);
-  const int64_t width = x.size(x.dim() - 1), words = dmt::words(width);
-  const dim3 grid = grid_of(rows, words);
-  const ScalarType work = x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  Outcome out = run(x, theta, state, sums ? &*sums : nullptr, {alpha, update, information, store, true, false});
+  if (!store) out.values = empty({0}, x.scalar_type(), x);
+  if (!information) {
+    out.divergence = torch::stable::new_zeros(x, {}, work_of(x));
+    out.statistics = empty({4, 0}, work_of(x), x);
+  }
+  return {out.values, out.bits, out.live, out.divergence, out.next, out.statistics};
+}
 
-  const Tensor values = store ? empty(x.sizes().data(), x.dim(), x.scalar_type(), x) : empty({0}, x.scalar_type(), x);
-  const Tensor bits = empty_with_width(x, words, ScalarType::Long);
-  const Tensor live = empty({}, ScalarType::Float, x), divergence = empty({}, work, x);
-  const Tensor next = empty({kStateSize}, ScalarType::Float, x);
-  const Tensor statistics = empty({4, information ? width : 0}, work, x);
-  const Tensor before = as_contiguous(state), wide = wide_theta(theta);
-
-  // One allocation: sums of blocks, live count, tickets, sums of strips and of columns.
-  const int64_t counters = 1 + (grid.x + 2) / 2, columns = information ? grid.y * kSums * words * kColumns + words : 0;
-  const Tensor workspace = doubles(2 * kReduceBlocks + counters + columns, x);
-  double* const partial = static_cast<double*>(workspace.mutable_data_ptr());
-  double* const zeroed = partial + 2 * kReduceBlocks;
-  const Tensor given = sums ? as_contiguous(*sums) : workspace;
-  const bool reduce = update && !sums;
-  if (!reduce) cuda_check(cudaMemsetAsync(zeroed, 0, static_cast<size_t>(counters) * sizeof(double), stream));
-
-  dispatch(x.scalar_type(), [&](auto zero) {
-    using T = decltype(zero);
-    if (reduce) {
-      launch_sum<T>(rows, partial, reinterpret_cast<unsigned*>(zeroed), static_cast<int>(2 * counters), stream);
-    }
-    MaskArguments<T> a{};
-    a.x = static_cast<const T*>(rows.data);
-    a.theta = theta_of(wide);
-    a.state = static_cast<const float*>(before.const_data_ptr());
-    a.sums = update ? static_cast<const double2*>(given.const_data_ptr()) : nullptr;
-    a.sum_blocks = reduce ? sum_blocks(rows) : 1;
-    a.alpha = alpha;
-    a.rows = rows.rows, a.width = width, a.stride = rows.stride, a.words = words;
-    a.values = store ? static_cast<T*>(values.mutable_data_ptr()) : nullptr;
-    a.bits = static_cast<unsigned long long*>(bits.mutable_data_ptr());
-    a.live = static_cast<float*>(live.mutable_data_ptr());
-    a.divergence = divergence.mutable_data_ptr();
-    a.next = static_cast<float*>(next.mutable_data_ptr());
-    a.statistics = information ? statistics.mutable_data_ptr() : nullptr;
-    a.strip = zeroed + counters;
-    a.partial = a.strip + words;
-    a.counters = {reinterpret_cast<unsigned long long*>(zeroed), reinterpret_cast<unsigned*>(zeroed + 1)};
-    if (information && words > 0) {
-      mask_kernel<T, true><<<grid, kThreads, 0, stream>>>(a);
-    } else {
-      mask_kernel<T, false><<<grid, kThreads, 0, stream>>>(a);
-    }
-    launch_check();
-  });
-  return {values, bits, live, divergence, next, statistics};
+// The same with the new state in place of the old; `keep` asks for what the backward pass wants of it.
+Results forward_in_place(const Tensor& x, const Tensor& theta, const Tensor& state, double alpha, bool update,
+                         bool information, bool store, bool keep) {
+  const Outcome out = run(x, theta, state, nullptr, {alpha, update, information, store, keep, true});
+  return {out.values, out.bits, out.live, out.divergence, out.next, out.statistics};
 }
 
 std::tuple<Tensor, Tensor> backward(std::optional<Tensor> grad, std::optional<Tensor> grad_information, const Tensor& x,
@@ -145,43 +237,40 @@ std::tuple<Tensor, Tensor> backward(std::optional<Tensor> grad, std::optional<Te
   const DeviceGuard guard(x.get_device_index());
   const cudaStream_t stream = stream_of(x);
   const Rows rows = as_rows(x);
-  const int64_t width = x.size(x.dim() - 1), words = dmt::words(width);
   const Tensor grad_x = empty(x.sizes().data(), x.dim(), x.scalar_type(), x);
   const Tensor wide = wide_theta(theta);
   const Tensor grad_theta = empty(theta.sizes().data(), theta.dim(), wide.scalar_type(), theta);
   const Tensor dense = grad ? as_contiguous(*grad) : x, fixed = as_contiguous(statistics);
-  const ScalarType work = x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  const Tensor before = as_contiguous(state);
   const bool information = grad_information && statistics.size(1) > 0;
-  STD_TORCH_CHECK(!information || grad_information->scalar_type() == work,
+  STD_TORCH_CHECK(!information || grad_information->scalar_type() == work_of(x),
                   "the gradient of the information term must be float32, or float64 as x");
-
-  const dim3 grid = grid_of(rows, words);
-  const int64_t counters = (grid.x + 2) / 2;
-  const Tensor workspace = doubles(counters + words + grid.y * words * kColumns, x);
-  double* const zeroed = static_cast<double*>(workspace.mutable_data_ptr());
-  cuda_check(cudaMemsetAsync(zeroed, 0, static_cast<size_t>(counters) * sizeof(double), stream));
 
   dispatch(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     BackwardArguments<T> a{};
+    a.cut = cut_of<T>(rows, kBackwardBlocks);
     a.grad = grad ? static_cast<const T*>(dense.const_data_ptr()) : nullptr;
     a.grad_information = information ? grad_information->const_data_ptr() : nullptr;
     a.x = static_cast<const T*>(rows.data);
+    a.stride = rows.stride;
     a.theta = theta_of(wide);
-    a.state = static_cast<const float*>(state.const_data_ptr());
+    a.state = static_cast<const float*>(before.const_data_ptr());
     a.statistics = fixed.const_data_ptr();
-    a.rows = rows.rows, a.width = width, a.stride = rows.stride, a.words = words;
     a.grad_x = static_cast<T*>(grad_x.mutable_data_ptr());
     a.grad_theta = grad_theta.mutable_data_ptr();
-    a.strip = zeroed + counters;
-    a.partial = a.strip + words;
-    a.tickets = reinterpret_cast<unsigned*>(zeroed);
-    if (words == 0) {
-      cuda_check(cudaMemsetAsync(a.grad_theta, 0, theta.dim() == 0 ? (a.theta.wide ? 8 : 4) : 0, stream));
-    } else if (information) {
-      backward_kernel<T, true><<<grid, kThreads, 0, stream>>>(a);
+    a.streaming = streams(rows, sizeof(T), 3);
+    const int64_t strips = a.cut.strips, counters = (strips + 2) / 2;
+    const Tensor workspace = doubles(counters + strips + a.cut.runs * strips * kColumns, x);
+    a.tickets = static_cast<unsigned*>(workspace.mutable_data_ptr());
+    a.strip_parts = static_cast<double*>(workspace.mutable_data_ptr()) + counters;
+    a.partial = a.strip_parts + strips;
+    cuda_check(cudaMemsetAsync(a.tickets, 0, static_cast<size_t>(counters) * sizeof(double), stream));
+    const auto blocks = static_cast<unsigned>(a.cut.items());
+    if (information) {
+      backward_kernel<T, true><<<blocks, kThreads, 0, stream>>>(a);
     } else {
-      backward_kernel<T, false><<<grid, kThreads, 0, stream>>>(a);
+      backward_kernel<T, false><<<blocks, kThreads, 0, stream>>>(a);
     }
     launch_check();
   });
@@ -195,5 +284,6 @@ std::tuple<Tensor, Tensor> backward(std::optional<Tensor> grad, std::optional<Te
 STABLE_TORCH_LIBRARY_IMPL(dmt_kernels, CUDA, m) {
   m.impl("abs_sums", TORCH_BOX(&dmt::abs_sums));
   m.impl("threshold_ema", TORCH_BOX(&dmt::forward));
+  m.impl("threshold_ema_", TORCH_BOX(&dmt::forward_in_place));
   m.impl("threshold_ema_backward", TORCH_BOX(&dmt::backward));
 }

@@ -27,6 +27,9 @@ _EXACT_DURATION = ("wav", "flac", "mov,mp4,m4a,3gp,3g2,mj2")
 LOWEST_RATE = 1000
 """Hz. No voice is left below it, and a false header of 1 Hz would make hours of a second."""
 
+_FORGIVING = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""Titles in an unknown encoding are no reason to refuse a sound; PyAV 19 takes them as they are."""
+
 LATEST = 24 * 3600.0
 """Seconds after its container that a sound may begin."""
 
@@ -153,7 +156,7 @@ def _open(path: str | os.PathLike[str]) -> Iterator[Any]:
     try:
         formats = ",".join(sorted(av.formats_available - PLAYLISTS))
         name = "file:" + os.path.abspath(path)  # without it, a colon in a name would make it an address
-        container = av.open(name, options={"format_whitelist": formats}, metadata_errors="replace")
+        container = av.open(name, options={"format_whitelist": formats}, **_FORGIVING)
     except PermissionError:
         raise InputError(f"no permission to read {path}") from None
     except (av.FFmpegError, OSError, ValueError) as error:

@@ -116,4 +116,7 @@ def modulate(x: Tensor, scales: tuple[Tensor, Tensor], *, activate: bool = True)
 
 def normalise(x: Tensor, norm: LayerNorm2d) -> Tensor:
     """Layer norm over (C, H, W) with a channel's weight and bias, then LeakyReLU."""
-    return F.leaky_relu_(F.group_norm(x, 1, norm.weight.view(-1), norm.bias.view(-1), eps=1e-5), SLOPE)
+    weight, bias = norm.weight.view(-1), norm.bias.view(-1)
+    if x.is_cuda:  # whose group norm sums in float32 too, but wants its weights in the type of x
+        weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+    return F.leaky_relu_(F.group_norm(x, 1, weight, bias, eps=1e-5), SLOPE)

@@ -11,13 +11,12 @@ SOURCES = Path(__file__).parents[2] / "csrc"
 COMPILER = shutil.which("c++")
 
 
-def run_on_host(header: str, program: str, folder: Path) -> str:
-    """What `program`, which includes csrc/`header`, prints."""
-    if COMPILER is None or not (SOURCES / header).exists():
+def run_on_host(operator: str, program: str, folder: Path) -> str:
+    """What `program`, which includes headers of csrc/`operator`, prints."""
+    if COMPILER is None or not (SOURCES / operator).exists():
         pytest.skip("needs a C++ compiler and the source tree")
-    (folder / header).parent.mkdir()
-    shutil.copy(SOURCES / header, folder / header)
-    shutil.copy(HERE / "cuda_common.h", folder)  # the header's ../cuda_common.h
+    shutil.copytree(SOURCES / operator, folder / operator)
+    shutil.copy(HERE / "cuda_common.h", folder)  # the headers' ../cuda_common.h
     command = [COMPILER, "-std=c++20", "-O1", f"-I{folder}", f"-I{HERE}", str(HERE / program), "-pthread"]
     built = subprocess.run([*command, "-o", str(folder / "program")], capture_output=True, text=True, check=False)
     if "atomic_ref" in built.stderr or "<barrier>" in built.stderr or "c++20" in built.stderr:
@@ -30,9 +29,14 @@ def run_on_host(header: str, program: str, folder: Path) -> str:
 
 def test_float32_product(tmp_path):
     """y, dX and dW: odd and unaligned shapes, structured masks, and blocks that gather what is live."""
-    assert run_on_host("sparse_linear/tile_product.cuh", "product.cpp", tmp_path).startswith("checked ")
+    assert run_on_host("sparse_linear", "product.cpp", tmp_path).startswith("checked ")
 
 
 def test_sums_of_sizes(tmp_path):
     """The rule of mean |x|: every type, odd widths, gaps, places that are not aligned, what is not finite."""
-    assert run_on_host("threshold_ema/sum_kernel.cuh", "sums.cpp", tmp_path).strip() == "checked 21"
+    assert run_on_host("threshold_ema", "sums.cpp", tmp_path).strip() == "checked 21"
+
+
+def test_threshold(tmp_path):
+    """Forward and backward, with and without eq. 10: types, odd widths, gaps, runs of rows, a frozen mu, no rows."""
+    assert run_on_host("threshold_ema", "threshold.cpp", tmp_path).strip() == "checked 21"

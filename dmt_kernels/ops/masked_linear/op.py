@@ -20,8 +20,7 @@ from ..threshold_ema.op import threshold_ema
 from ..threshold_groups.op import sums_of
 
 FEW_ROWS = 4
-"""Below this many rows the dense product is the faster one on a CPU, whatever the mask; a masked tensor that small is
-stored for it, and forgotten."""
+"""Below this many rows the dense product is the faster one on a CPU, whatever the mask."""
 
 
 def masked_linear(
@@ -81,8 +80,12 @@ def masked_linear(
     return y, Masked(None, bits, live, divergence if information else None)
 
 
-def _few(x: Tensor, route: int) -> bool:
-    return route == AUTO and x.device.type == "cpu" and x.shape[:-1].numel() < FEW_ROWS
+def _stores(x: Tensor, structure: int, route: int) -> bool:
+    """Whether the masked tensor is made for a dense product, and forgotten. On a GPU it costs the threshold one write,
+    and no fused product of ours is as fast as the vendor's."""
+    if route != AUTO:
+        return False
+    return structure == ELEMENT if x.device.type == "cuda" else x.shape[:-1].numel() < FEW_ROWS
 
 
 def _product(values, x, bits, weight, bias, structure, route):
@@ -94,9 +97,9 @@ def _product(values, x, bits, weight, bias, structure, route):
 
 def _eager(x, theta, state, weight, bias, alpha, update, information, route, keep=False):
     """y, bits, live, eq. 10, and what the backward pass wants (if `keep`); moves the state where it lies."""
-    few = _few(x, route)
-    values, bits, live, divergence, *kept = step(x, theta, state, alpha, update, information, few, keep)
-    y = _product(values if few else None, x, bits, weight, bias, ELEMENT, route)
+    store = _stores(x, ELEMENT, route)
+    values, bits, live, divergence, *kept = step(x, theta, state, alpha, update, information, store, keep)
+    y = _product(values if store else None, x, bits, weight, bias, ELEMENT, route)
     return y, bits, live, divergence, *kept
 
 
@@ -124,13 +127,13 @@ class _EagerMaskedLinear(torch.autograd.Function):
 class _MaskedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, theta, state, sums, totals, weight, bias, alpha, update, information, structure, route):
-        ops, few = torch.ops.dmt_kernels, _few(x, route)
-        how = alpha, update, information, few
+        ops, store = torch.ops.dmt_kernels, _stores(x, structure, route)
+        how = alpha, update, information, store
         if structure == ELEMENT:
             values, bits, live, divergence, *kept = ops.threshold_ema(x, theta, state, sums, *how)
         else:
             values, bits, live, divergence, *kept = ops.threshold_groups(x, theta, state, sums, totals, *how, structure)
-        y = _product(values if few else None, x, bits, weight, bias, structure, route)
+        y = _product(values if store else None, x, bits, weight, bias, structure, route)
         ctx.how = structure, route
         ctx.mark_non_differentiable(bits, live, *kept)
         ctx.set_materialize_grads(False)

@@ -14,6 +14,7 @@
 #define __device__
 #define __global__
 #define __shared__ static
+#define __restrict__
 #define __launch_bounds__(...)
 
 struct Dim {
@@ -45,6 +46,7 @@ inline std::unique_ptr<Block> block;
 inline Block::Warp& warp() { return *block->warps[threadIdx.x / 32]; }
 
 inline void __syncthreads() { block->barrier.arrive_and_wait(); }
+inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 inline int __syncthreads_or(int value) {
   if (threadIdx.x == 0) block->any = 0;
   __syncthreads();
@@ -84,7 +86,11 @@ T __shfl_down_sync(unsigned all, T value, int step) {
 }
 inline int __ffs(unsigned v) { return __builtin_ffs(static_cast<int>(v)); }
 inline int __popc(unsigned v) { return __builtin_popcount(v); }
-inline int atomicAdd(int* to, int value) { return std::atomic_ref<int>(*to).fetch_add(value); }
+template <class T>
+T atomicAdd(T* to, T value) {
+  return std::atomic_ref<T>(*to).fetch_add(value);
+}
+inline void __stcs(int4* to, int4 value) { *to = value; }
 
 // kernel() for every thread of every block of the grid.
 template <class Kernel>
@@ -108,6 +114,7 @@ void launch(Dim grid, int threads, const Kernel& kernel) {
 }
 
 namespace dmt {
+inline void grid_sync() { __syncthreads(); }  // of a grid of one block
 struct BFloat16 {  // its upper half of a float32
   uint16_t bits;
 };
@@ -124,7 +131,7 @@ T narrow(double v) {
   return static_cast<T>(v);
 }
 template <>
-inline BFloat16 narrow(double v) {
+inline BFloat16 narrow(double v) {  // cut off, which is exact for what tests use
   const auto single = static_cast<float>(v);
   uint32_t wide;
   std::memcpy(&wide, &single, 4);

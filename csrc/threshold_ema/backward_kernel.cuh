@@ -1,0 +1,155 @@
+// The backward pass of threshold_ema: the gradient to x where it is live, and the sums that make the gradient to theta.
+#pragma once
+
+#include "strips.cuh"
+
+namespace dmt {
+
+template <typename T>
+struct BackwardArguments {
+  const T* grad;                 // contiguous, or null: zero
+  const void* grad_information;  // A, or null
+  const T* x;
+  Cut cut;
+  int64_t stride;
+  Theta theta;
+  const float* state;
+  const void* statistics;  // A [4, width]
+  T* grad_x;
+  void* grad_theta;     // dtype of theta
+  double* partial;      // [runs][64 * strips]
+  double* strip_parts;  // [strips]
+  unsigned* tickets;    // zero before
+  bool streaming;
+};
+
+// What the columns of a strip have in common; past the width it does no harm.
+template <typename T>
+struct StripConstants {
+  using A = typename Arithmetic<T>::A;
+  A bounds[kColumns], inverses[kColumns], slopes[kCoefficients][kColumns];
+};
+
+template <typename T, bool kInformation>
+__device__ void load_constants(const BackwardArguments<T>& a, int64_t strip, StripConstants<T>& to) {
+  using A = typename Arithmetic<T>::A;
+  const int64_t c = strip * kColumns + threadIdx.x;
+  if (threadIdx.x < kColumns) {
+    const bool exists = c < a.cut.width;
+    const double mu = static_cast<double>(a.state[0]);
+    const A t = static_cast<A>(exists || !a.theta.per_feature ? sigmoid(a.theta.at(c)) * mu : 0.0);
+    to.bounds[threadIdx.x] = t;
+    to.inverses[threadIdx.x] = t > A(0) ? A(1) / t : A(0);
+    if (kInformation && exists) {
+      const A* s = static_cast<const A*>(a.statistics) + c;
+      const int64_t width = a.cut.width;
+      const double upstream = static_cast<double>(*static_cast<const A*>(a.grad_information));
+      const double scale = upstream / (static_cast<double>(a.cut.rows) * static_cast<double>(width));
+      double exact[kCoefficients];
+      divergence_coefficients(s[0], s[width], s[2 * width], s[3 * width], scale, exact);
+      for (int i = 0; i < kCoefficients; ++i) to.slopes[i][threadIdx.x] = static_cast<A>(exact[i]);
+    }
+  }
+  __syncthreads();
+}
+
+template <typename A>
+__device__ void put(void* to, bool wide, int64_t i, A value) {
+  if (wide) {
+    static_cast<double*>(to)[i] = static_cast<double>(value);
+  } else {
+    static_cast<float*>(to)[i] = static_cast<float>(value);
+  }
+}
+
+// The last block of a strip; the last of all where theta is one number.
+template <typename T>
+__device__ void finish_theta(const BackwardArguments<T>& a, int64_t strip, const StripConstants<T>& constants) {
+  const int64_t c = strip * kColumns + threadIdx.x;
+  const double mu = static_cast<double>(a.state[0]);
+  double pulled[1], here = 0;
+  total_columns<1>(a.partial + strip * kColumns, a.cut.runs, a.cut.strips * kColumns, pulled);
+  if (threadIdx.x < kColumns && c < a.cut.width) {
+    here = -15.0 / 16.0 * static_cast<double>(constants.inverses[threadIdx.x]) * pulled[0];
+    if (a.theta.per_feature) put(a.grad_theta, a.theta.wide, c, here * threshold_slope(a.theta.at(c), mu));
+  }
+  if (a.theta.per_feature) return;
+  here = block_sum({here, 0}).x;
+  if (threadIdx.x == 0) a.strip_parts[strip] = here;
+  if (!last_to_arrive(a.tickets + a.cut.strips, static_cast<unsigned>(a.cut.strips)) || threadIdx.x != 0) return;
+  double total = 0;
+  for (int64_t s = 0; s < a.cut.strips; ++s) total += static_cast<volatile double*>(a.strip_parts)[s];
+  put(a.grad_theta, a.theta.wide, 0, total * threshold_slope(a.theta.at(0), mu));
+}
+
+template <typename T, bool kInformation>
+struct Differentiator {
+  using A = typename Arithmetic<T>::A;
+  A bound[kPack<T>], inverse[kPack<T>], slope[kInformation ? kCoefficients : 1][kPack<T>], pulled[1][kPack<T>] = {};
+
+  __device__ Differentiator(const StripConstants<T>& constants, int part) {
+#pragma unroll
+    for (int j = 0; j < kPack<T>; ++j) {
+      const int c = part * kPack<T> + j;
+      bound[j] = constants.bounds[c];
+      inverse[j] = constants.inverses[c];
+      for (int i = 0; kInformation && i < kCoefficients; ++i) slope[i][j] = constants.slopes[i][c];
+    }
+  }
+
+  // The gradient to a pack of x, from that to its values; those that do not exist are 0 in both.
+  __device__ int4 operator()(const int4& x, const int4& grad) {
+    T values[kPack<T>], upstream[kPack<T>];
+    memcpy(values, &x, 16);
+    memcpy(upstream, &grad, 16);
+#pragma unroll
+    for (int j = 0; j < kPack<T>; ++j) {
+      const A value = widen(values[j]), size = fabs(value);
+      A g = widen(upstream[j]);
+      const bool live = size > bound[j];
+      if (kInformation) g += slope[0][j] + slope[3][j] * ((live ? value : A(0)) - slope[4][j]);
+      A out = live ? g : A(0);
+      if (kInformation) out += slope[1][j] * (value - slope[2][j]) - slope[0][j];
+      values[j] = narrow<T>(out);
+      const A v = size * inverse[j] - A(1), bump = A(1) - v * v;  // positive exactly within the window
+      if (bump > A(0) && inverse[j] > A(0)) pulled[0][j] += g * value * bump * bump;
+    }
+    int4 result;
+    memcpy(&result, values, 16);
+    return result;
+  }
+};
+
+template <typename T, bool kInformation>
+__global__ void __launch_bounds__(kThreads, kInformation || sizeof(T) == 8 ? 2 : 3)
+    backward_kernel(const BackwardArguments<T> a) {
+  constexpr int kTogether = 2;  // of x and of the gradient
+  __shared__ StripConstants<T> constants;
+  const Share<T> share(a.cut, blockIdx.x);
+  const Reader<T> x(a.x, a.stride, share), grad(a.grad, a.cut.width, share);
+  const bool whole = a.cut.width % kPack<T> == 0 && share.there == kPack<T>;
+  load_constants<T, kInformation>(a, share.strip, constants);
+  Differentiator<T, kInformation> differentiate(constants, share.part);
+  for (int64_t row = share.row; row < share.end; row += kTogether * kRows<T>) {
+    int4 values[kTogether], upstream[kTogether];
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      const int64_t at = row + i * kRows<T>;
+      values[i] = x.at(at, share.existing_in(at));
+      upstream[i] = a.grad ? grad.at(at, share.existing_in(at)) : int4{0, 0, 0, 0};
+    }
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      const int64_t at = row + i * kRows<T>;
+      if (at >= share.end || share.there == 0) break;
+      const int4 out = differentiate(values[i], upstream[i]);
+      store_pack(a.grad_x + at * a.cut.width + share.column, out, share.there, whole, a.streaming);
+    }
+  }
+  store_column_sums<T, 1>(differentiate.pulled,
+                          a.partial + share.run * a.cut.strips * kColumns + share.strip * kColumns, 0);
+  if (last_to_arrive(a.tickets + share.strip, static_cast<unsigned>(a.cut.runs)))
+    finish_theta(a, share.strip, constants);
+}
+
+}  // namespace dmt
