@@ -16,7 +16,10 @@ inline cudaStream_t stream_of(const Tensor& x) {
   return static_cast<cudaStream_t>(stream);
 }
 
-inline void cuda_check(cudaError_t error) { STD_TORCH_CHECK(error == cudaSuccess, cudaGetErrorString(error)); }
+inline void cuda_check(cudaError_t error) {
+  if (error != cudaSuccess) cudaGetLastError();  // or whoever launches next would be told of it again
+  STD_TORCH_CHECK(error == cudaSuccess, cudaGetErrorString(error));
+}
 
 // To be called after each launch; does not wait for the kernel.
 inline void launch_check() { cuda_check(cudaGetLastError()); }

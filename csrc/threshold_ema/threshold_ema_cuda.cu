@@ -63,25 +63,27 @@ const Device& this_device() {
   return known[device];
 }
 
-// How many blocks of `kernel` run at once: all that a cooperative launch may have.
-template <typename Kernel>
-int resident_blocks(Kernel kernel) {
+// How many blocks of the step run at once: all that a cooperative launch may have.
+template <typename T, bool kInformation>
+int resident_blocks() {
   static std::atomic<int> known[kDevices];
   std::atomic<int>& blocks = known[std::min(current_device(), kDevices - 1)];
   int found = blocks.load(std::memory_order_relaxed);
   if (found == 0) {
-    cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, kernel, kThreads, 0));
+    cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, step_kernel<T, kInformation>, kThreads, 0));
     found *= this_device().multiprocessors;
     blocks.store(found, std::memory_order_relaxed);
   }
   return found;
 }
 
-// Runs of at least as many rows as a block reads at once, and no more items than `blocks` where strips allow it.
+// Runs of at least kFewest packs a thread, for every block that has to be met or waited for costs time; and no more
+// items than `blocks` where strips allow it.
+constexpr int kFewest = 4;
 template <typename T>
 Cut cut_of(const Rows& x, int64_t blocks) {
-  const int64_t strips = std::max<int64_t>(words(x.width), 1);
-  return {x.rows, x.width, strips, std::clamp<int64_t>(x.rows / kRows<T>, 1, std::max<int64_t>(blocks / strips, 1))};
+  const int64_t strips = std::max<int64_t>(words(x.width), 1), most = std::max<int64_t>(blocks / strips, 1);
+  return {x.rows, x.width, strips, std::clamp<int64_t>(x.rows / (kFewest * kRows<T>), 1, most)};
 }
 
 // What is written and no longer in the caches when it is read again need not go through them.
@@ -141,14 +143,13 @@ struct Outcome {
   Tensor values, bits, live, divergence, next, statistics;
 };
 
-template <typename T>
-void launch_step(StepArguments<T> a, const Rows& x, const Tensor& like, bool information) {
-  void (*kernel)(StepArguments<T>) = information ? step_kernel<T, true> : step_kernel<T, false>;
-  const int most = resident_blocks(kernel);
+template <typename T, bool kInformation>
+void launch_step(StepArguments<T> a, const Rows& x, const Tensor& like) {
+  const int most = resident_blocks<T, kInformation>();
   a.cut = cut_of<T>(x, most);
   const int64_t blocks = std::min<int64_t>(a.cut.items(), most), strips = a.cut.strips;
   const int64_t counters = 1 + (strips + 2) / 2;
-  const int64_t columns = information ? a.cut.runs * kSums * strips * kColumns + strips : 0;
+  const int64_t columns = kInformation ? a.cut.runs * kSums * strips * kColumns + strips : 0;
   // One allocation: sums of blocks, live count, tickets, parts of strips, sums of columns.
   const Tensor workspace = doubles(2 * blocks + counters + columns, like);
   double* at = static_cast<double*>(workspace.mutable_data_ptr());
@@ -159,8 +160,9 @@ void launch_step(StepArguments<T> a, const Rows& x, const Tensor& like, bool inf
   a.partial = a.strip_parts + strips;
   a.streaming = streams(x, sizeof(T), 2);
   void* arguments[] = {&a};
-  cuda_check(cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
-                                         dim3(kThreads), arguments, 0, stream_of(like)));
+  const auto* kernel = reinterpret_cast<const void*>(step_kernel<T, kInformation>);
+  cuda_check(cudaLaunchCooperativeKernel(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), arguments, 0,
+                                         stream_of(like)));
 }
 
 Outcome run(const Tensor& x, const Tensor& theta, const Tensor& state, const Tensor* sums, const Asked& asked) {
@@ -204,7 +206,11 @@ Outcome run(const Tensor& x, const Tensor& theta, const Tensor& state, const Ten
       a.divergence = out.divergence.mutable_data_ptr();
       a.statistics = out.statistics.mutable_data_ptr();
     }
-    launch_step(a, rows, x, asked.information && width > 0);
+    if (asked.information && width > 0) {
+      launch_step<T, true>(a, rows, x);
+    } else {
+      launch_step<T, false>(a, rows, x);
+    }
   });
   return out;
 }
