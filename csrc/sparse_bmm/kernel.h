@@ -184,8 +184,7 @@ template <class T>
 void run(const Job& job, int64_t begin, int64_t end) {
   constexpr int n = kLanes<T>;
   const int64_t vectors = (job.outputs + n - 1) / n;
-  // Else it is copied: what lies behind a row is not ours to read.
-  const bool rows = job.x_column == 1, whole = job.outputs % n == 0 && job.weight_column == 1;
+  const bool rows = job.x_column == 1, whole = job.padded == nullptr;
   for (int64_t i = begin; i < end; ++i) {
     const T* weight = static_cast<const T*>(job.weight) + i * job.weight_item;
     T* padded = static_cast<T*>(job.padded);
@@ -205,6 +204,11 @@ void run(const Job& job, int64_t begin, int64_t end) {
     for (; v + 2 <= vectors; v += 2) block<T, 2>(item, v * n, rows);
     if (v < vectors) block<T, 1>(item, v * n, rows);
   }
+}
+
+template <class T>
+Steps steps() {
+  return {kLanes<T>, run<T>, count_live<T>};
 }
 
 }  // namespace
