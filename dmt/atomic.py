@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -53,6 +53,16 @@ def atomic(target: str | os.PathLike[str]) -> Iterator[Path]:
         ) from None
     finally:
         os.close(lock)
+
+
+def probe(target: str | os.PathLike[str]) -> None:
+    """Raises what `atomic` would before anything is written; leaves nothing behind."""
+    with suppress(_Probed), atomic(target):
+        raise _Probed
+
+
+class _Probed(Exception):
+    """Leaves `atomic` without a rename."""
 
 
 def made_folder(folder: str | os.PathLike[str]) -> Path:

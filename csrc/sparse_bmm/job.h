@@ -14,7 +14,7 @@ struct Job {
   int64_t weight_item, weight_row, weight_column;
   void* y;  // contiguous
   int64_t rows, depth, outputs;
-  void* padded;  // room for [depth][outputs, rounded up to kPadding bytes]
+  void* padded;  // room for [depth][outputs, rounded up to kPadding bytes]; null: weight is read where it lies
   void* sums;    // room for [rows][kWidest bytes]
 };
 constexpr int64_t kPadding = 64, kWidest = 8 * 64;
@@ -24,13 +24,15 @@ using Run = void (*)(const Job&, int64_t begin, int64_t end);
 // Elements of x that are not zero.
 using CountLive = int64_t (*)(const Job&, int64_t items);
 
-struct Runs {
-  Run f32, f64;
-  CountLive live32, live64;
+struct Steps {
+  int64_t lanes;  // elements that are read at once
+  Run run;
+  CountLive count_live;
 };
 
-Runs portable_runs();
-Runs avx2_runs();
-Runs avx512_runs();
+// Of float operands, or for `wide` of double ones.
+Steps portable_steps(bool wide);
+Steps avx2_steps(bool wide);
+Steps avx512_steps(bool wide);
 
 }  // namespace dmt::sparse_bmm

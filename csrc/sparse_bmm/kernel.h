@@ -1,6 +1,8 @@
 // The product of job.h, for the instruction set this translation unit is compiled for.
 #pragma once
 
+#include <type_traits>
+
 #include "../sparse_linear/vector.h"
 #include "job.h"
 
@@ -14,25 +16,21 @@ using sparse_linear::store;
 using sparse_linear::Vector;
 
 // Bit i: v[i] is not zero; a NaN is not.
-inline uint64_t nonzero(Vector<float> v) {
+template <class T>
+inline uint64_t nonzero(Vector<T> v) {
 #if defined(__AVX512F__)
-  return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+  if constexpr (std::is_same_v<T, float>)
+    return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+  else
+    return _mm512_cmp_pd_mask((__m512d)v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
 #elif defined(__AVX2__)
-  return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+  if constexpr (std::is_same_v<T, float>)
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+  else
+    return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd((__m256d)v, _mm256_setzero_pd(), _CMP_NEQ_UQ)));
 #else
   uint64_t bits = 0;
-  for (int i = 0; i < kLanes<float>; ++i) bits |= uint64_t{v[i] != 0} << i;
-  return bits;
-#endif
-}
-inline uint64_t nonzero(Vector<double> v) {
-#if defined(__AVX512F__)
-  return _mm512_cmp_pd_mask((__m512d)v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
-#elif defined(__AVX2__)
-  return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd((__m256d)v, _mm256_setzero_pd(), _CMP_NEQ_UQ)));
-#else
-  uint64_t bits = 0;
-  for (int i = 0; i < kLanes<double>; ++i) bits |= uint64_t{v[i] != 0} << i;
+  for (int i = 0; i < kLanes<T>; ++i) bits |= uint64_t{v[i] != 0} << i;
   return bits;
 #endif
 }
@@ -44,7 +42,7 @@ inline uint64_t live_word(const T* x, int64_t from, int64_t count) {
   const int64_t wide = count - from < 64 ? count - from : 64;
   uint64_t bits = 0;
   int64_t i = 0;
-  for (; i + n <= wide; i += n) bits |= nonzero(load(x + from + i)) << i;
+  for (; i + n <= wide; i += n) bits |= nonzero<T>(load(x + from + i)) << i;
   for (; i < wide; ++i) bits |= uint64_t{x[from + i] != 0} << i;
   return bits;
 }
@@ -63,16 +61,13 @@ inline void add(Vector<T>* sums, T factor, const T* weight) {
 }
 
 // The first `count` of fewer lanes than there are.
-inline void store_first(float* to, Vector<float> v, int64_t count) {
+template <class T>
+inline void store_first(T* to, Vector<T> v, int64_t count) {
 #if defined(__AVX512F__)
-  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), (__m512)v);
-#else
-  for (int64_t i = 0; i < count; ++i) to[i] = v[i];
-#endif
-}
-inline void store_first(double* to, Vector<double> v, int64_t count) {
-#if defined(__AVX512F__)
-  _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << count) - 1), (__m512d)v);
+  if constexpr (std::is_same_v<T, float>)
+    _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), (__m512)v);
+  else
+    _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << count) - 1), (__m512d)v);
 #else
   for (int64_t i = 0; i < count; ++i) to[i] = v[i];
 #endif
@@ -189,8 +184,7 @@ template <class T>
 void run(const Job& job, int64_t begin, int64_t end) {
   constexpr int n = kLanes<T>;
   const int64_t vectors = (job.outputs + n - 1) / n;
-  // Else it is copied: what lies behind a row is not ours to read.
-  const bool rows = job.x_column == 1, whole = job.outputs % n == 0 && job.weight_column == 1;
+  const bool rows = job.x_column == 1, whole = job.padded == nullptr;
   for (int64_t i = begin; i < end; ++i) {
     const T* weight = static_cast<const T*>(job.weight) + i * job.weight_item;
     T* padded = static_cast<T*>(job.padded);
@@ -210,6 +204,11 @@ void run(const Job& job, int64_t begin, int64_t end) {
     for (; v + 2 <= vectors; v += 2) block<T, 2>(item, v * n, rows);
     if (v < vectors) block<T, 1>(item, v * n, rows);
   }
+}
+
+template <class T>
+Steps steps() {
+  return {kLanes<T>, run<T>, count_live<T>};
 }
 
 }  // namespace

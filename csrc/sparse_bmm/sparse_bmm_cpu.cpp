@@ -15,12 +15,12 @@ namespace {
 CallCounter calls("sparse_bmm"), dense_calls("sparse_bmm_dense");
 constexpr int64_t kGrain = 1 << 16;  // multiplications that a thread takes at least
 
-Runs runs() {
+Steps steps(bool wide) {
 #if defined(__x86_64__)
-  if (isa() == Isa::avx512) return avx512_runs();
-  if (isa() == Isa::avx2) return avx2_runs();
+  if (isa() == Isa::avx512) return avx512_steps(wide);
+  if (isa() == Isa::avx2) return avx2_steps(wide);
 #endif
-  return portable_runs();
+  return portable_steps(wide);
 }
 
 void check(const Tensor& x, const Tensor& weight) {
@@ -36,10 +36,15 @@ void check(const Tensor& x, const Tensor& weight) {
 }
 
 // Whether the dense product is the faster one: where a row of weight does not fill a vector, always; else the more rows
-// share a matrix, the more zeros it takes. Measured on one core of an Emerald Rapids.
-bool goes_dense(int64_t route, int64_t rows, int64_t row_bytes, double zeros) {
+// share a matrix, the more zeros it takes, and a single row takes none. Measured on one core of an Emerald Rapids.
+// Elements are counted only where their number decides.
+bool goes_dense(int64_t route, const Job& job, int64_t items, int64_t row_bytes, CountLive count_live) {
   if (route != sparse_linear::kAuto) return route == sparse_linear::kDense;
-  return row_bytes < kPadding || zeros < std::min(0.67, 0.15 * static_cast<double>(rows - 1));
+  if (row_bytes < kPadding) return true;
+  const int64_t elements = items * job.rows * job.depth;
+  if (job.rows == 1 || elements == 0) return false;
+  const double live = static_cast<double>(count_live(job, items)) / static_cast<double>(elements);
+  return 1 - live < std::min(0.67, 0.15 * static_cast<double>(job.rows - 1));
 }
 
 Tensor sparse_bmm(const Tensor& x_, const Tensor& weight, int64_t route) {
@@ -51,7 +56,7 @@ Tensor sparse_bmm(const Tensor& x_, const Tensor& weight, int64_t route) {
   if (items * rows * outputs == 0) return y;
   const bool wide = x.scalar_type() == ScalarType::Double;
   const int64_t bytes = wide ? 8 : 4;
-  const Run run = wide ? runs().f64 : runs().f32;
+  const Steps with = steps(wide);
   Job job{};
   job.x = x.data_ptr();
   job.x_item = x.stride(0), job.x_row = x.stride(1), job.x_column = x.stride(2);
@@ -59,20 +64,21 @@ Tensor sparse_bmm(const Tensor& x_, const Tensor& weight, int64_t route) {
   job.weight_item = weight.stride(0), job.weight_row = weight.stride(1), job.weight_column = weight.stride(2);
   job.y = y.data_ptr();
   job.rows = rows, job.depth = depth, job.outputs = outputs;
-  const double live = static_cast<double>((wide ? runs().live64 : runs().live32)(job, items));
-  if (goes_dense(route, rows, outputs * bytes, 1 - live / static_cast<double>(std::max<int64_t>(x.numel(), 1)))) {
+  if (goes_dense(route, job, items, outputs * bytes, with.count_live)) {
     dense_calls.add();
     TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_bmm_out(y.get(), x.get(), weight.get()));
     return y;
   }
-  const int64_t padded = depth * ((outputs * bytes + kPadding - 1) / kPadding) * kPadding;
+  // Else weight is copied: what lies behind a row is not ours to read.
+  const bool whole = outputs % with.lanes == 0 && job.weight_column == 1;
+  const int64_t padded = whole ? 0 : depth * ((outputs * bytes + kPadding - 1) / kPadding) * kPadding;
   const int64_t each = std::max<int64_t>(rows * depth * outputs, 1);
   torch::stable::parallel_for(0, items, std::max<int64_t>(kGrain / each, 1), [&](int64_t begin, int64_t end) {
     const Tensor space = empty({padded + rows * kWidest + kPadding}, ScalarType::Byte, x);
     Job mine = job;
-    mine.padded = space.data_ptr();
+    mine.padded = whole ? nullptr : space.data_ptr();
     mine.sums = static_cast<char*>(space.data_ptr()) + padded;
-    run(mine, begin, end);
+    with.run(mine, begin, end);
   });
   return y;
 }

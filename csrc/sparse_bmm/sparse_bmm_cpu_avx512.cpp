@@ -3,6 +3,6 @@
 
 namespace dmt::sparse_bmm {
 
-Runs avx512_runs() { return {run<float>, run<double>, count_live<float>, count_live<double>}; }
+Steps avx512_steps(bool wide) { return wide ? steps<double>() : steps<float>(); }
 
 }  // namespace dmt::sparse_bmm

@@ -148,42 +148,40 @@ inline void transpose_square(Vector<T>* v) {
   if constexpr (h > 1) transpose_square<T, h>(v);
 }
 
+#if defined(__AVX2__)
+// Rows 0, 4, 8 .. of four columns: as many as a vector has groups of four lanes.
+inline Vector<float> every_fourth(const float* from, int64_t stride) {
 #if defined(__AVX512F__)
-// Rows 0, 4, 8 and 12 of four columns.
-inline __m512 every_fourth(const float* from, int64_t stride) {
   __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(from));
   v = _mm512_insertf32x4(v, _mm_loadu_ps(from + 4 * stride), 1);
   v = _mm512_insertf32x4(v, _mm_loadu_ps(from + 8 * stride), 2);
-  return _mm512_insertf32x4(v, _mm_loadu_ps(from + 12 * stride), 3);
+  return (Vector<float>)_mm512_insertf32x4(v, _mm_loadu_ps(from + 12 * stride), 3);
+#else
+  const __m256 v = _mm256_castps128_ps256(_mm_loadu_ps(from));
+  return (Vector<float>)_mm256_insertf128_ps(v, _mm_loadu_ps(from + 4 * stride), 1);
+#endif
 }
 
-// 16 rows of four columns -> four rows of 16. Quarters of a vector go to their place as they are loaded, which leaves
-// half as many shuffles as `transpose_square` has: there is one unit for those.
-inline void transpose_strip(const float* from, int64_t stride, float* to, int64_t target_stride) {
-  const __m512 a = every_fourth(from, stride), b = every_fourth(from + stride, stride);
-  const __m512 c = every_fourth(from + 2 * stride, stride), d = every_fourth(from + 3 * stride, stride);
-  const __m512 low_ab = _mm512_unpacklo_ps(a, b), low_cd = _mm512_unpacklo_ps(c, d);
-  const __m512 high_ab = _mm512_unpackhi_ps(a, b), high_cd = _mm512_unpackhi_ps(c, d);
-  _mm512_storeu_ps(to, _mm512_shuffle_ps(low_ab, low_cd, 0x44));
-  _mm512_storeu_ps(to + target_stride, _mm512_shuffle_ps(low_ab, low_cd, 0xee));
-  _mm512_storeu_ps(to + 2 * target_stride, _mm512_shuffle_ps(high_ab, high_cd, 0x44));
-  _mm512_storeu_ps(to + 3 * target_stride, _mm512_shuffle_ps(high_ab, high_cd, 0xee));
-}
-#elif defined(__AVX2__)
-inline __m256 every_fourth(const float* from, int64_t stride) {
-  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from)), _mm_loadu_ps(from + 4 * stride), 1);
+// Of every group of four lanes the first two, or for High the last two, of a and b in turn: (a0 b0 a1 b1). `halves` of
+// groups of two, which could end a transposition as well, are two instructions each.
+template <bool High, int... L>
+inline Vector<float> in_turn(Vector<float> a, Vector<float> b, std::integer_sequence<int, L...>) {
+  const VectorOf<float>::Index pick = {(L & 1 ? int(sizeof...(L)) : 0) + (L & ~3) + (High ? 2 : 0) + (L & 2) / 2 ...};
+  return __builtin_shuffle(a, b, pick);
 }
 
-// The same of 8 rows.
+// As many rows as there are lanes, of four columns -> four rows. Groups of four lanes go to their place as they are
+// loaded, which leaves half as many shuffles as `transpose_square` has: there is one unit for those.
 inline void transpose_strip(const float* from, int64_t stride, float* to, int64_t target_stride) {
-  const __m256 a = every_fourth(from, stride), b = every_fourth(from + stride, stride);
-  const __m256 c = every_fourth(from + 2 * stride, stride), d = every_fourth(from + 3 * stride, stride);
-  const __m256 low_ab = _mm256_unpacklo_ps(a, b), low_cd = _mm256_unpacklo_ps(c, d);
-  const __m256 high_ab = _mm256_unpackhi_ps(a, b), high_cd = _mm256_unpackhi_ps(c, d);
-  _mm256_storeu_ps(to, _mm256_shuffle_ps(low_ab, low_cd, 0x44));
-  _mm256_storeu_ps(to + target_stride, _mm256_shuffle_ps(low_ab, low_cd, 0xee));
-  _mm256_storeu_ps(to + 2 * target_stride, _mm256_shuffle_ps(high_ab, high_cd, 0x44));
-  _mm256_storeu_ps(to + 3 * target_stride, _mm256_shuffle_ps(high_ab, high_cd, 0xee));
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes<float>>{};
+  const Vector<float> a = every_fourth(from, stride), b = every_fourth(from + stride, stride);
+  const Vector<float> c = every_fourth(from + 2 * stride, stride), d = every_fourth(from + 3 * stride, stride);
+  const Vector<float> low_ab = in_turn<false>(a, b, lanes), low_cd = in_turn<false>(c, d, lanes);
+  const Vector<float> high_ab = in_turn<true>(a, b, lanes), high_cd = in_turn<true>(c, d, lanes);
+  store(to, low_halves<float, 4>(low_ab, low_cd));
+  store(to + target_stride, high_halves<float, 4>(low_ab, low_cd));
+  store(to + 2 * target_stride, low_halves<float, 4>(high_ab, high_cd));
+  store(to + 3 * target_stride, high_halves<float, 4>(high_ab, high_cd));
 }
 #endif
 

@@ -87,8 +87,9 @@ def instruction_set(name: str) -> Iterator[bool]:
 
 def cases(plan: Plan, section: str) -> Iterator[Case]:
     """Of one section, made as they are asked for: the operands of large ones do not fit beside one another."""
-    if section in ("networks", "sparse_bmm"):  # which have sizes of their own
-        yield from _networks(plan) if section == "networks" else _batched(plan)
+    of_own_sizes = {"networks": _networks, "sparse_bmm": _batched}
+    if section in of_own_sizes:
+        yield from of_own_sizes[section](plan)
         return
     if section == "avx2" and plan.device != "cpu":
         return

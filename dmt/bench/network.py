@@ -91,7 +91,7 @@ def plainly() -> Iterator[None]:
     with (
         mock.patch.multiple(threshold, threshold_ema=masked, masked_linear=product),
         mock.patch.object(prepared, "sparse_linear", lambda x, bits, weight: F.linear(x, weight)),
-        mock.patch.object(LIVE, "_may_skip", lambda x, weight: False),
+        mock.patch.object(LIVE, "sparse_bmm", torch.bmm),
     ):
         yield
 
@@ -228,11 +228,11 @@ def skipped(run: Callable[[], object]) -> Skipped:
         found.flop += 2 * int((x == 0).sum()) * weight.shape[-1]
         return rows(x, weight)
 
-    linear, rows = prepared.sparse_linear, LIVE._sum_of_live_rows
+    linear, rows = prepared.sparse_linear, LIVE.sparse_bmm
     with (
         mock.patch.object(DynamicThreshold, "product", product),
         mock.patch.object(prepared, "sparse_linear", of_bits),
-        mock.patch.object(LIVE, "_sum_of_live_rows", of_rows),
+        mock.patch.object(LIVE, "sparse_bmm", of_rows),
     ):
         run()
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..atomic import atomic
-from ..errors import InputError
+from ..errors import InputError, why
 from .case import Row
 
 SCHEMA = 1
@@ -60,7 +60,7 @@ def load(path: Path, kind: str) -> dict:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the results in {path}: {error}") from None
+        raise InputError(f"cannot read the results in {path}: {why(error)}") from None
     if not isinstance(content, dict) or content.get("kind") != kind or content.get("schema") != SCHEMA:
         raise InputError(f"{path} does not hold the results of `dmt bench {kind}` of this version")
     return content

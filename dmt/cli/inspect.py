@@ -16,10 +16,12 @@ def inspect(
     picture: Picture = None,
 ) -> None:
     """Say what a file is, what it holds, and which command takes it."""
-    from ..inspection import draw, write_png
+    from ..inspection import check_png, draw, write_png
     from ..inspection import inspect as look
     from .report import show_finding
 
+    if picture is not None:
+        check_png(picture)
     found = look(file)
     show_finding(found.kind, found.facts, [use.format(shlex.quote(str(file))) for use in found.takes])
     if picture is not None:
@@ -32,11 +34,13 @@ def styles(picture: Picture = None) -> None:
     from ..face.styles import emotion_names, load_style
     from ..rates import FRAME_RATE
 
+    if picture is not None:
+        from ..inspection import check_png, emotions_strip, write_png
+
+        check_png(picture)
     for name in emotion_names():
         frames = int((~load_style(name).padding).sum())
         typer.echo(f"{name:<10} {frames} frames, {frames / FRAME_RATE:.2f} s")
     if picture is not None:
-        from ..inspection import emotions_strip, write_png
-
         write_png(emotions_strip(), picture)
         typer.echo(f"wrote {picture}")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..atomic import atomic
+from ..atomic import atomic, probe
 from ..errors import InputError
 from ..face.basis import LandmarkBasis
 from ..face.landmarks import load_portrait
@@ -73,10 +73,16 @@ def draw(finding: Finding) -> Image.Image:
     return page
 
 
-def write_png(page: Image.Image, target: str | Path) -> None:
-    """The page as a PNG that appears whole. InputError: another suffix, a folder, not writable."""
+def check_png(target: str | Path) -> None:
+    """Raises InputError where no PNG can be written: another suffix, a folder, not writable. Leaves nothing behind."""
     if Path(target).suffix.lower() != ".png":
         raise InputError(f"the picture must be named *.png, got {Path(target).name!r}")
+    probe(target)
+
+
+def write_png(page: Image.Image, target: str | Path) -> None:
+    """The page as a PNG that appears whole. Raises InputError as `check_png` does."""
+    check_png(target)
     memory = io.BytesIO()
     page.save(memory, "PNG", optimize=True)
     with atomic(target) as part:

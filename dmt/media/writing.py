@@ -12,7 +12,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic import atomic
+from ..atomic import atomic, probe
 from ..errors import InputError
 from ..rates import FRAME_RATE, SAMPLE_RATE
 from .reading import AAC_RATES, LAYOUTS
@@ -29,13 +29,8 @@ def check_output(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.suffix.lower() != ".mp4":
         raise InputError(f"the output must be named *.mp4, got {target.name!r}")
-    with suppress(_Probed), atomic(target):
-        raise _Probed
+    probe(target)
     return target
-
-
-class _Probed(Exception):
-    """Leaves `atomic` without a rename."""
 
 
 def encoders() -> dict[str, bool]:

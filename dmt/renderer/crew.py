@@ -19,9 +19,13 @@ LARGEST = 16
 
 
 class Crew:
-    """As many threads as torch has, made when they are first needed; they end with the crew."""
+    """As many threads as torch has, made when they are first needed; they end with the crew.
 
-    def __init__(self) -> None:
+    largest: threads at most; a crew of one is the caller's own thread.
+    """
+
+    def __init__(self, largest: int = LARGEST) -> None:
+        self._largest = largest
         self._pool: ThreadPoolExecutor | None = None
         self._made = (0, 0)
         self._making = threading.Lock()
@@ -33,7 +37,7 @@ class Crew:
         is left to the caller's thread, with all of torch's. Returns, or raises what the first of them raised, when
         none is at work any more. Gradients are not recorded.
         """
-        workers = min(torch.get_num_threads(), LARGEST)
+        workers = min(torch.get_num_threads(), self._largest)
         size = max(1, min(most, -(-count // workers)))
         parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
         if workers < 2 or len(parts) < 2:

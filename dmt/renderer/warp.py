@@ -55,7 +55,7 @@ class WarpRenderer:
         self._rest = self.anatomy.landmarks[:MESH].to(self.device)
         self._pivot = self.anatomy.pivot.to(self.device)
         self._side = self._mouth.side[None, None]
-        self._crew = Crew()
+        self._crew = Crew() if self.device.type == "cpu" else Crew(1)  # another device works on frames in turn
 
     @torch.no_grad()
     def render(self, motion: Motion) -> Tensor:
@@ -71,11 +71,7 @@ class WarpRenderer:
             part = Motion(motion.expression[rows], motion.pose[rows], motion.blink[rows])
             frames[rows] = self._chunk(self._driver(part))
 
-        if self.device.type == "cpu":
-            self._crew.share(fill, len(motion), CHUNK)
-        else:
-            for start in range(0, len(motion), CHUNK):
-                fill(slice(start, min(start + CHUNK, len(motion))))
+        self._crew.share(fill, len(motion), CHUNK)
         return frames
 
     def stream(self, motions: Iterable[Motion]) -> Iterator[Tensor]:

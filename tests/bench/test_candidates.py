@@ -1,6 +1,7 @@
 """Everything that is timed is checked first; a wrong output is refused."""
 
 import os
+import sys
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from dmt.bench.kernels import Plan, instruction_set, run
 from dmt.bench.stage import Stage, differs
 from dmt.bench.stage import measure as measure_stage
 from dmt.errors import InputError
+from dmt_kernels.backends import backends, calls
 
 
 def test_a_wrong_output_is_refused_before_timing():
@@ -58,6 +60,7 @@ def test_axpy_kernels_run_where_there_is_a_compiler():
         pytest.skip("no C++ compiler")
     names = [{c.name for c in case.candidates} for case in products.sparse_linear_cases(8, 64, 0.5, elsewhere=True)]
     assert all("axpy" in found for found in names)
+    assert sys.float_info.min / 2 > 0, "the library flushes the process's small numbers to zero"
 
 
 @pytest.mark.parametrize("zeros", [0.3, 0.9])
@@ -115,6 +118,20 @@ def test_a_step_agrees_with_its_reference_and_dense_means_no_threshold(decoder, 
     assert 0.4 < case.live < 0.6
     ours, dense = (next(c for c in case.candidates if c.role == role).run() for role in ("ours", "dense"))
     assert (ours - dense).abs().max() > 1e-4
+
+
+@pytest.mark.skipif(backends().on_cpu != "compiled", reason="no compiled CPU kernels")
+def test_a_step_is_timed_without_gradients_and_skips_zeros():
+    """Weights ask for gradients, with which products with matrices of a frame's own would be dense."""
+    case = network.step_case(0.5, frames=2, width=32, speech=16, reach="decoders")
+    sparse = {}
+    for candidate in case.candidates:
+        before = [calls(name) for name in ("sparse_bmm", "sparse_bmm_dense")]
+        with torch.enable_grad():
+            assert not candidate.run().requires_grad
+        called, dense = (calls(n) - b for n, b in zip(("sparse_bmm", "sparse_bmm_dense"), before, strict=True))
+        sparse[candidate.role] = called - dense
+    assert sparse["ours"] > 0 == sparse["dense"]
 
 
 def test_the_instruction_set_is_given_back():

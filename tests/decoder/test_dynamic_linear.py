@@ -79,6 +79,14 @@ def test_live_products_skip_what_is_zero():
     torch.testing.assert_close(live_product(x, weight), expected)
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+def test_live_products_in_mixed_precision_are_dense(gradients):
+    x, weight = torch.randn(5, 2, 64), torch.randn(5, 64, 32, requires_grad=gradients)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = live_product(x, weight.bfloat16())
+        assert torch.equal(y, torch.bmm(x, weight)) and y.dtype == torch.bfloat16
+
+
 def test_low_temperature_picks_and_high_temperature_averages():
     condition = 5 * torch.randn(50, 12)
     assert layer(1e-3).mixture(condition).max(-1).values.median() > 0.99

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dmt.bench.case import peak_allocated
 from dmt_kernels import backends
 from dmt_kernels import sparse_bmm as by_any_way
 from dmt_kernels.backends import calls
@@ -75,6 +76,15 @@ def test_threads_change_nothing():
         assert torch.equal(sparse_bmm(x, weight), alone)
     finally:
         torch.set_num_threads(threads)
+
+
+@compiled
+def test_only_a_weight_that_needs_it_is_copied(isa):
+    x, weight = operands(1, 2, 256, 512)
+    assert peak_allocated(lambda: sparse_bmm(x, weight)) < weight.nbytes / 8
+    turned = weight.transpose(1, 2).contiguous().transpose(1, 2)
+    for copied in (turned, weight[..., :-1]):
+        assert peak_allocated(lambda weight=copied: sparse_bmm(x, weight)) >= copied.nbytes
 
 
 @compiled

@@ -60,6 +60,13 @@ def test_threads_of_others_keep_their_number(threads):
     assert seen[-1] == threads
 
 
+def test_a_crew_of_one_is_the_caller(threads):
+    seen = []
+    Crew(1).share(lambda rows: seen.append((rows, torch.get_num_threads(), threading.current_thread())), 11, 4)
+    here = threading.current_thread()
+    assert seen == [(part, threads, here) for part in (slice(0, 4), slice(4, 8), slice(8, 11))]
+
+
 def test_an_error_ends_the_others_first(threads):
     crew, at_work = Crew(), []
 

@@ -53,7 +53,7 @@ class Counter:
     def __enter__(self) -> Counter:
         self.live, self.patches = 0, pytest.MonkeyPatch()
         self.dense = FlopCounterMode(display=False)
-        masked, gathered = threshold.masked_linear, live_product._sum_of_live_rows
+        masked, gathered = threshold.masked_linear, live_product.sparse_bmm
 
         def counted_masked(x, theta, state, weight, *args, **kwargs):
             with self.paused():
@@ -72,7 +72,7 @@ class Counter:
                 return sparse_linear(x, bits, weight)
 
         self.patches.setattr(threshold, "masked_linear", counted_masked)
-        self.patches.setattr(live_product, "_sum_of_live_rows", counted_rows)
+        self.patches.setattr(live_product, "sparse_bmm", counted_rows)
         self.patches.setattr(prepared, "sparse_linear", counted_sparse)
         self.dense.__enter__()
         return self

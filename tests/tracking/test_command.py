@@ -60,6 +60,22 @@ def test_refused(film_of_a_face, tmp_path, monkeypatch, capsys, arguments, said)
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("command", [["styles"], ["inspect", "voice.wav"]])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("x.mp4", "must be named *.png, got 'x.mp4'"), ("absent/x.png", "does not exist"), ("folder.png", "is a folder")],
+)
+def test_a_picture_that_cannot_be_written_is_refused_first(tmp_path, monkeypatch, capsys, voice, command, name, said):
+    monkeypatch.chdir(tmp_path)
+    voice(tmp_path / "voice.wav", 0.2)
+    (tmp_path / "folder.png").mkdir()
+    before = sorted(tmp_path.iterdir())
+    assert run([*command, "--picture", name]) == 2
+    shown = capsys.readouterr()
+    assert not shown.out and shown.err.count("\n") == 1 and said in shown.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_styles(tmp_path, capsys):
     assert run(["styles", "--picture", str(tmp_path / "s.png")]) == 0
     out = capsys.readouterr().out
