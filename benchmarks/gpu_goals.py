@@ -107,8 +107,21 @@ def elements() -> Iterator[Case]:
     for dtype in DTYPES:
         for shape in ELEMENT_SHAPES:
             for zeros in (0.5, 0.9, 0.97):
+                p = products.operands(*shape, zeros, dtype, DEVICE)
                 for case in products.sparse_linear_cases(*shape, zeros, dtype, DEVICE):
-                    yield with_graphs(case, "ours", "auto", "torch")
+                    yield with_graphs(_with_triton(case, p), "ours", "auto", "torch", "triton")
+
+
+def _with_triton(case: Case, p: products.Operands) -> Case:
+    """The same products in Triton, which the dispatcher takes where the compiled ones are absent."""
+    from dmt_kernels.ops.sparse_linear import gpu
+
+    run = {
+        "y": lambda: gpu.forward(p.x, p.bits, p.weight, p.bias, 0, products.SPARSE),
+        "dX": lambda: gpu.grad_input(p.grad, p.bits, p.weight, 0, products.SPARSE),
+        "dW": lambda: gpu.grad_weight(p.grad, p.x, p.bits, 0, products.SPARSE),
+    }[case.leg]
+    return replace(case, candidates=(*case.candidates, Candidate("triton", "triton", run)))
 
 
 SECTIONS = {"threshold": thresholds, "fused": fused, "structured": structures, "element": elements}

@@ -15,7 +15,9 @@ struct BackwardArguments {
   Theta theta;
   const float* state;
   const void* statistics;  // A [4, width]
+  bool only_live;          // the gradient counts where x is live, and is not to be looked at elsewhere
   T* grad_x;
+  T* values;            // x masked; or null
   void* grad_theta;     // dtype of theta
   double* partial;      // [runs][64 * strips]
   double* strip_parts;  // [strips]
@@ -97,26 +99,27 @@ struct Differentiator {
     }
   }
 
-  // The gradient to a pack of x, from that to its values; those that do not exist are 0 in both.
-  __device__ int4 operator()(const int4& x, const int4& grad) {
+  // `grad`, the gradient to a pack of x after the mask, becomes that to x, and `x` what is left of it. What does not
+  // exist is 0 in both.
+  __device__ void operator()(int4& x, int4& grad, bool only_live) {
     T values[kPack<T>], upstream[kPack<T>];
     memcpy(values, &x, 16);
     memcpy(upstream, &grad, 16);
 #pragma unroll
     for (int j = 0; j < kPack<T>; ++j) {
       const A value = widen(values[j]), size = fabs(value);
-      A g = widen(upstream[j]);
       const bool live = size > bound[j];
+      A g = live || !only_live ? widen(upstream[j]) : A(0);
       if (kInformation) g += slope[0][j] + slope[3][j] * ((live ? value : A(0)) - slope[4][j]);
       A out = live ? g : A(0);
       if (kInformation) out += slope[1][j] * (value - slope[2][j]) - slope[0][j];
-      values[j] = narrow<T>(out);
+      upstream[j] = narrow<T>(out);
+      if (!live) values[j] = narrow<T>(A(0));
       const A v = size * inverse[j] - A(1), bump = A(1) - v * v;  // positive exactly within the window
       if (bump > A(0) && inverse[j] > A(0)) pulled[0][j] += g * value * bump * bump;
     }
-    int4 result;
-    memcpy(&result, values, 16);
-    return result;
+    memcpy(&x, values, 16);
+    memcpy(&grad, upstream, 16);
   }
 };
 
@@ -142,8 +145,10 @@ __global__ void __launch_bounds__(kThreads, kInformation || sizeof(T) == 8 ? 2 :
     for (int i = 0; i < kTogether; ++i) {
       const int64_t at = row + i * kRows<T>;
       if (at >= share.end || share.there == 0) break;
-      const int4 out = differentiate(values[i], upstream[i]);
-      store_pack(a.grad_x + at * a.cut.width + share.column, out, share.there, whole, a.streaming);
+      differentiate(values[i], upstream[i], a.only_live);
+      const int64_t place = at * a.cut.width + share.column;
+      store_pack(a.grad_x + place, upstream[i], share.there, whole, a.streaming);
+      if (a.values) store_pack(a.values + place, values[i], share.there, whole, a.streaming);
     }
   }
   store_column_sums<T, 1>(differentiate.pulled,

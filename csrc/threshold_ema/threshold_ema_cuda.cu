@@ -15,6 +15,7 @@ namespace {
 using torch::stable::accelerator::DeviceGuard;
 
 CallCounter forward_calls("threshold_ema"), backward_calls("threshold_ema_backward"), sums_calls("abs_sums");
+CallCounter live_calls("threshold_ema_backward_live");
 
 constexpr int kSumBlocks = 512, kBackwardBlocks = 1024;
 
@@ -235,17 +236,23 @@ Results forward_in_place(const Tensor& x, const Tensor& theta, const Tensor& sta
   return {out.values, out.bits, out.live, out.divergence, out.next, out.statistics};
 }
 
-std::tuple<Tensor, Tensor> backward(std::optional<Tensor> grad, std::optional<Tensor> grad_information, const Tensor& x,
-                                    const Tensor& theta, const Tensor& state, const Tensor& statistics) {
-  backward_calls.add();
+struct Gradients {
+  Tensor x, theta, values;
+};
+
+// only_live: the gradient counts where x is live; store: x masked is made besides.
+Gradients differentiate(const Tensor* grad, const Tensor* grad_information, const Tensor& x, const Tensor& theta,
+                        const Tensor& state, const Tensor& statistics, bool only_live, bool store) {
   check(x, theta, state);
-  check_backward(grad ? &*grad : nullptr, grad_information ? &*grad_information : nullptr, x, statistics);
+  check_backward(grad, grad_information, x, statistics);
   const DeviceGuard guard(x.get_device_index());
   const cudaStream_t stream = stream_of(x);
   const Rows rows = as_rows(x);
-  const Tensor grad_x = empty(x.sizes().data(), x.dim(), x.scalar_type(), x);
+  Gradients out;
+  out.x = empty(x.sizes().data(), x.dim(), x.scalar_type(), x);
+  if (store) out.values = empty(x.sizes().data(), x.dim(), x.scalar_type(), x);
   const Tensor wide = wide_theta(theta);
-  const Tensor grad_theta = empty(theta.sizes().data(), theta.dim(), wide.scalar_type(), theta);
+  out.theta = empty(theta.sizes().data(), theta.dim(), wide.scalar_type(), theta);
   const Tensor dense = grad ? as_contiguous(*grad) : x, fixed = as_contiguous(statistics);
   const Tensor before = as_contiguous(state);
   const bool information = grad_information && statistics.size(1) > 0;
@@ -263,8 +270,10 @@ std::tuple<Tensor, Tensor> backward(std::optional<Tensor> grad, std::optional<Te
     a.theta = theta_of(wide);
     a.state = static_cast<const float*>(before.const_data_ptr());
     a.statistics = fixed.const_data_ptr();
-    a.grad_x = static_cast<T*>(grad_x.mutable_data_ptr());
-    a.grad_theta = grad_theta.mutable_data_ptr();
+    a.only_live = only_live;
+    a.grad_x = static_cast<T*>(out.x.mutable_data_ptr());
+    a.values = store ? static_cast<T*>(out.values.mutable_data_ptr()) : nullptr;
+    a.grad_theta = out.theta.mutable_data_ptr();
     a.streaming = streams(rows, sizeof(T), 3);
     const int64_t strips = a.cut.strips, counters = (strips + 2) / 2;
     const Tensor workspace = doubles(counters + strips + a.cut.runs * strips * kColumns, x);
@@ -280,8 +289,25 @@ std::tuple<Tensor, Tensor> backward(std::optional<Tensor> grad, std::optional<Te
     }
     launch_check();
   });
-  const bool same = grad_theta.scalar_type() == theta.scalar_type();
-  return {grad_x, same ? grad_theta : torch::stable::to(grad_theta, theta.scalar_type())};
+  if (out.theta.scalar_type() != theta.scalar_type()) out.theta = torch::stable::to(out.theta, theta.scalar_type());
+  return out;
+}
+
+std::tuple<Tensor, Tensor> backward(std::optional<Tensor> grad, std::optional<Tensor> grad_information, const Tensor& x,
+                                    const Tensor& theta, const Tensor& state, const Tensor& statistics) {
+  backward_calls.add();
+  const Gradients out = differentiate(grad ? &*grad : nullptr, grad_information ? &*grad_information : nullptr, x,
+                                      theta, state, statistics, false, false);
+  return {out.x, out.theta};
+}
+
+std::tuple<Tensor, Tensor, Tensor> backward_live(const Tensor& grad, std::optional<Tensor> grad_information,
+                                                 const Tensor& x, const Tensor& theta, const Tensor& state,
+                                                 const Tensor& statistics, bool store) {
+  live_calls.add();
+  const Gradients out =
+      differentiate(&grad, grad_information ? &*grad_information : nullptr, x, theta, state, statistics, true, store);
+  return {out.x, out.theta, store ? out.values : empty({0}, x.scalar_type(), x)};
 }
 
 }  // namespace
@@ -292,4 +318,5 @@ STABLE_TORCH_LIBRARY_IMPL(dmt_kernels, CUDA, m) {
   m.impl("threshold_ema", TORCH_BOX(&dmt::forward));
   m.impl("threshold_ema_", TORCH_BOX(&dmt::forward_in_place));
   m.impl("threshold_ema_backward", TORCH_BOX(&dmt::backward));
+  m.impl("threshold_ema_backward_live", TORCH_BOX(&dmt::backward_live));
 }

@@ -22,11 +22,14 @@ from ..renderer.flow import FlowRenderer
 from ..renderer.flow_blocks import ResidualBlock
 from ..renderer.flow_fast import FastFlowRenderer
 from ..renderer.flow_frames import as_picture
+from ..renderer.flow_graph import GraphedRenderer
 from .stage import Stage, differs
 
 PIPELINE = "DreamTalk drop-in"
 SIZE = 256
 """Pixels of the square picture, which the released renderer is made for."""
+BATCH = 16
+"""Frames that a GPU renders at once."""
 STYLE = 256, 64
 MOTION_WINDOW = 73, 27
 
@@ -76,8 +79,8 @@ def renderer_stage(
     device: str = "cpu",
     all_low: bool = False,
 ) -> Stage:
-    """One frame of the learned renderer; plain is the released network's work, the residual blocks' dead branch
-    included. renderer: default, a random one; portrait [1, 3, H, W] and motion [1, 73, 27]: default, smooth noise.
+    """One frame of the learned renderer (on a GPU sixteen, which it takes at once); plain is the released network's
+    work, the residual blocks' dead branch included. renderer: default, a random one; portrait [1, 3, H, W] and motion [1, 73, 27]: default, smooth noise.
     all_low: the flow in 16 bits too, as a path of its own."""
     torch.manual_seed(0)
     renderer = (FlowRenderer() if renderer is None else renderer).to(device).eval()
@@ -85,7 +88,8 @@ def renderer_stage(
     if portrait is None:
         coarse = torch.randn(1, 3, SIZE // 8, SIZE // 8, generator=g)
         portrait = torch.tanh(F.interpolate(coarse, (SIZE, SIZE), mode="bilinear"))
-    motion = torch.randn(1, *MOTION_WINDOW, generator=g) if motion is None else motion
+    frames = BATCH if device == "cuda" else 1
+    motion = torch.randn(frames, *MOTION_WINDOW, generator=g) if motion is None else motion
     portrait, motion = portrait.to(device), motion.to(device)
     low = torch.bfloat16 if device == "cpu" else torch.float16
     forms = {"exact": FastFlowRenderer(renderer), "fast": FastFlowRenderer(renderer, low, flow_dtype=torch.float32)}
@@ -95,18 +99,32 @@ def renderer_stage(
     @torch.no_grad()
     def plain() -> Tensor:
         with mock.patch.object(ResidualBlock, "forward", ResidualBlock.forward_with_dead_branch):
-            return renderer(portrait, motion).image
+            return renderer(portrait.expand(len(motion), -1, -1, -1), motion).image
 
     runs: dict[str, Callable[[], object]] = {"plain": plain}
     for name, form in forms.items():
         runs[name] = partial(_picture, form.to(device), form.prepare(portrait), motion)
+    if device == "cuda":
+        runs["exact, no TF32"] = partial(_strictly, runs["exact"])
+        form = forms["fast"]
+        runs["fast, graph"] = partial(_replayed, GraphedRenderer(form, form.prepare(portrait), frames), motion)
 
     def check() -> dict[str, object]:
         reference = plain()
         pictures = {name: compared(run(), reference) for name, run in runs.items() if name != "plain"}
-        return {"largest_error": differs("renderer", runs["exact"](), reference, 2e-5), "pictures": pictures}
+        limit = 1e-4 if device == "cuda" else 2e-5  # cuDNN has its choice of algorithms for every convolution
+        return {"largest_error": differs("renderer", runs["exact"](), reference, limit), "pictures": pictures}
 
-    return Stage(PIPELINE, "renderer", 1 / FRAME_RATE, runs, check)
+    return Stage(PIPELINE, "renderer", len(motion) / FRAME_RATE, runs, check)
+
+
+def _strictly(run: Callable[[], Tensor]) -> Tensor:
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return run()
+
+
+def _replayed(graphed: GraphedRenderer, motion: Tensor) -> Tensor:
+    return graphed(motion).image
 
 
 def _picture(form: FastFlowRenderer, prepared, motion: Tensor) -> Tensor:

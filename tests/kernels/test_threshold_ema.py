@@ -89,6 +89,22 @@ def test_gradients_are_those_of_the_stated_function(per_feature):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("information", [False, True])
+def test_gradients_of_live_elements(information):
+    """What the gradient holds where x is dead does not matter; masked x comes along where it is wanted."""
+    x, theta = make((33, 70), torch.float64)
+    done = reference.forward(x, theta, start(), None, 0.9, True, information, True)
+    mask = unpack_mask(done.bits, 70)
+    grad = make(x.shape, torch.float64, seed=1)[0]
+    upstream = torch.tensor(0.7, dtype=torch.float64) if information else None
+    rest = (upstream, x, theta, done.state, done.statistics)
+    expected = reference.backward(grad * mask, *rest)
+    got = OPS.threshold_ema_backward_live(grad.masked_fill(~mask, float("nan")), *rest, True)
+    torch.testing.assert_close(got, (*expected, done.values))
+    assert OPS.threshold_ema_backward_live(grad, *rest, False)[2].numel() == 0
+    torch.library.opcheck(OPS.threshold_ema_backward_live, (grad, *rest, True))
+
+
 def test_gradcheck_in_x():
     x, theta = make((6, 9), torch.float64)
     x.requires_grad_()

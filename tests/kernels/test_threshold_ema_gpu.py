@@ -60,6 +60,24 @@ def test_is_the_reference(shape, dtype, per_feature, information):
             torch.testing.assert_close(ours, theirs, rtol=loose, atol=1e-3, msg=which)
 
 
+@pytest.mark.parametrize("information", [False, True])
+@pytest.mark.parametrize("shape", [(33, 63), (3000, 129), (0, 64)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_of_live_elements(dtype, shape, information):
+    x, theta, state = make(shape, dtype, False)
+    done = reference.forward(x, theta, state, None, 0.9, True, information, True)
+    dead = ~unpack_mask(done.bits, shape[-1])
+    grad = make(shape, dtype, False, seed=1)[0].masked_fill(dead, float("nan"))  # not to be looked at
+    upstream = torch.tensor(0.7, device="cuda") if information else None
+    arguments = (grad, upstream, x, theta, done.state, done.statistics, True)
+    loose = 1e-2 if dtype == torch.bfloat16 else 1e-4
+    for ours, theirs in zip(
+        OPS.threshold_ema_backward_live(*arguments), reference.backward_live(*arguments), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=loose, atol=1e-3)
+    assert OPS.threshold_ema_backward_live(*arguments[:-1], False)[2].numel() == 0
+
+
 def test_runs_repeat_to_the_bit():
     x, theta, state = make((3000, 700), torch.float32, False)
     for _, _, forward, backward in implementations():

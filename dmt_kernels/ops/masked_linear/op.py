@@ -14,7 +14,7 @@ from ..sparse_linear.operators import check as check_product
 from ..sparse_linear.operators import operators
 from ..sparse_linear.reference import rows
 from ..sparse_linear.tuning import AUTO
-from ..threshold_ema.eager import gradients, step, tracing
+from ..threshold_ema.eager import gradients, gradients_of_live, step, tracing
 from ..threshold_ema.op import check as check_threshold
 from ..threshold_ema.op import threshold_ema
 from ..threshold_groups.op import sums_of
@@ -157,6 +157,8 @@ def _backward(ctx, grad, grad_information, needed):
     need_x, need_theta, need_weight, need_bias = needed
     product = operators(ctx.how[0])
     grad_values = grad_x = grad_theta = grad_weight = grad_bias = None
+    if grad is not None and (need_x or need_theta) and x.device.type == "cuda" and _stores(x, *ctx.how):
+        return _backward_dense(grad, grad_information, x, theta, weight, kept, need_weight, need_bias)
     if grad is not None:
         if need_x or need_theta:
             grad_values = product.grad_input(grad, bits, weight, *ctx.how)
@@ -166,6 +168,18 @@ def _backward(ctx, grad, grad_information, needed):
             grad_bias = rows(grad).sum(0)
     if (need_x or need_theta) and (grad_values is not None or grad_information is not None):
         grad_x, grad_theta = _through_threshold(grad_values, grad_information, x, theta, kept, ctx.how[0])
+    return grad_x, grad_theta, grad_weight, grad_bias
+
+
+def _backward_dense(grad, grad_information, x, theta, weight, kept, need_weight, need_bias):
+    """With the vendor's products: the threshold's own pass masks the gradient to x, and x once more for dW."""
+    grad_bias = rows(grad).sum(0) if need_bias else None
+    with torch.autocast(x.device.type, enabled=False):
+        grad_values = (rows(grad) @ weight).reshape(x.shape)
+        grad_x, grad_theta, values = gradients_of_live(
+            grad_values, grad_information, x, theta, *kept, store=need_weight
+        )
+        grad_weight = rows(grad).t() @ rows(values) if need_weight else None
     return grad_x, grad_theta, grad_weight, grad_bias
 
 

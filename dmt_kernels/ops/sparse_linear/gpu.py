@@ -11,12 +11,15 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from ...structure import COLUMN, ROW, TILE
+from ...structure import COLUMN, ELEMENT, ROW, TILE
 from ..mask_bits import words
 from . import triton_kernels as kernels
 from .operators import check
 from .triton_lists import Live, compact, expand, live_columns, live_rows, live_tiles
-from .tuning import DENSE, Tile, parts_of, programs_for, tile_for, way
+from .tuning import DENSE, DENSE_ROUTE, Tile, parts_of, programs_for, tile_for, way
+
+_OPS = torch.ops.dmt_kernels
+"""Where compiled kernels for masks by element are loaded, they also mask for the vendor's product."""
 
 _KINDS = {ROW: kernels.ROW, TILE: kernels.TILE, COLUMN: kernels.COUNTED}
 
@@ -31,6 +34,8 @@ def forward(x: Tensor, bits: Tensor, weight: Tensor, bias: Tensor | None, struct
         return y
     left, halves = _rows(x), _halves(bits)
     how = way(route, structure, rows, columns, outputs, x)
+    if how == DENSE and structure != ELEMENT:
+        return _OPS.sparse_linear(x, bits, weight, bias, ELEMENT, DENSE_ROUTE)
     if how == DENSE:
         with torch.autocast(x.device.type, enabled=False):
             return F.linear(expand(left, halves, None, columns), weight, bias).reshape(y.shape)
@@ -57,6 +62,8 @@ def grad_input(grad: Tensor, bits: Tensor, weight: Tensor, structure: int, route
         return grad.new_empty(shape)
     left, halves = _rows(grad), _halves(bits)
     how = way(route, structure, rows, columns, outputs, grad)
+    if how == DENSE and structure != ELEMENT:
+        return _OPS.sparse_linear_grad_input(grad, bits, weight, ELEMENT, DENSE_ROUTE)
     if how == DENSE:
         with torch.autocast(grad.device.type, enabled=False):
             return expand(left @ weight, halves, None, columns).reshape(shape)
@@ -82,6 +89,8 @@ def grad_weight(grad: Tensor, x: Tensor, bits: Tensor, structure: int, route: in
         return x.new_zeros((outputs, columns))
     right, left, halves = _rows(grad), _rows(x), _halves(bits)
     how = way(route, structure, rows, columns, outputs, x)
+    if how == DENSE and structure != ELEMENT:
+        return _OPS.sparse_linear_grad_weight(grad, x, bits, ELEMENT, DENSE_ROUTE)
     if how == DENSE:
         with torch.autocast(x.device.type, enabled=False):
             return right.t() @ expand(left, halves, None, columns)

@@ -56,6 +56,21 @@ def gradients(
     return _ops.threshold_ema_backward.default(grad, grad_information, x, theta, state, statistics)
 
 
+def gradients_of_live(
+    grad: Tensor,
+    grad_information: Tensor | None,
+    x: Tensor,
+    theta: Tensor,
+    state: Tensor,
+    statistics: Tensor | None,
+    store: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """To x and theta, `grad` counting only where x is live; and x masked, if `store`."""
+    if statistics is None:
+        statistics = state.new_empty((4, 0))
+    return _ops.threshold_ema_backward_live.default(grad, grad_information, x, theta, state, statistics, store)
+
+
 class _Threshold(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, theta, state, alpha, update, information):

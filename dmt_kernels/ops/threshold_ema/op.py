@@ -122,6 +122,10 @@ def _fake_backward(grad, grad_information, x, theta, state, statistics):
     return x.new_empty(x.shape), theta.new_empty(theta.shape)
 
 
+def _fake_backward_live(grad, grad_information, x, theta, state, statistics, store):
+    return x.new_empty(x.shape), theta.new_empty(theta.shape), x.new_empty(x.shape if store else (0,))
+
+
 def _save(ctx, inputs, output):
     x, theta, *_ = inputs
     _, bits, live, _, state, statistics = output
@@ -152,6 +156,12 @@ define(
     " Tensor statistics) -> (Tensor, Tensor)",
     reference.backward,
     _fake_backward,
+)
+define(
+    "threshold_ema_backward_live(Tensor grad, Tensor? grad_information, Tensor x, Tensor theta, Tensor state,"
+    " Tensor statistics, bool store) -> (Tensor, Tensor, Tensor)",
+    reference.backward_live,
+    _fake_backward_live,
 )
 torch.library.register_autograd(f"{NAMESPACE}::threshold_ema", _differentiate, setup_context=_save, lib=LIBRARY)
 for _name in ("abs_sums", "threshold_ema", "threshold_ema_backward"):

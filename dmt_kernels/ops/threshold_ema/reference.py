@@ -162,3 +162,19 @@ def backward(
     s = torch.sigmoid(theta.double())
     slope = s * (1 - s) * state[MU].double()  # dt / dtheta
     return grad_x.to(x.dtype), (total * slope).to(theta.dtype)
+
+
+def backward_live(
+    grad: Tensor,
+    grad_information: Tensor | None,
+    x: Tensor,
+    theta: Tensor,
+    state: Tensor,
+    statistics: Tensor,
+    store: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `backward`, but `grad` counts only where x is live, whatever it holds elsewhere; and, if `store`, x masked."""
+    dtype = work_dtype(x)
+    mask = x.to(dtype).abs() > threshold(theta, state, dtype)
+    gradients = backward(torch.where(mask, grad, 0), grad_information, x, theta, state, statistics)
+    return *gradients, torch.where(mask, x, 0).contiguous() if store else x.new_empty(0)

@@ -102,8 +102,12 @@ void check(const Problem& p) {
   b.grad = grad.get(), b.grad_information = &upstream, b.x = x.get(), b.cut = cut, b.stride = p.stride, b.theta = of;
   b.state = next, b.statistics = statistics.data(), b.grad_x = grad_x.get(), b.grad_theta = grad_theta.data();
   b.partial = partial.data(), b.strip_parts = parts.data(), b.tickets = tickets.data();
-  for (const bool information : {false, true}) {
+  for (const int form : {0, 1, 2, 3}) {
     if (p.width == 0 || p.rows < 2) continue;
+    const bool information = form % 2;
+    b.only_live = form / 2;
+    b.values = b.only_live ? values.get() : nullptr;
+    std::memset(values.room.data(), -1, values.room.size() * sizeof(int4));
     std::fill(tickets.begin(), tickets.end(), 0u);
     launch({static_cast<unsigned>(cut.items()), 1, 1}, kThreads,
            [&] { information ? backward_kernel<T, true>(b) : backward_kernel<T, false>(b); });
@@ -119,6 +123,9 @@ void check(const Problem& p) {
         const double v = static_cast<double>(widen(x.get()[r * p.stride + c])), size = std::fabs(v);
         double g = static_cast<double>(widen(grad.get()[r * p.width + c]));
         const bool is_live = static_cast<A>(size) > t;
+        if (b.only_live && !is_live) g = 0;
+        if (b.only_live)
+          near(p, "x masked", static_cast<double>(widen(values.get()[r * p.width + c])), is_live ? v : 0, 0);
         if (information) g += k[0] + k[3] * ((is_live ? v : 0) - k[4]);
         double out = is_live ? g : 0;
         if (information) out += k[1] * (v - k[2]) - k[0];
