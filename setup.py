@@ -92,7 +92,7 @@ def cuda_sources() -> list[str]:
 
 def headers() -> list[str]:
     """A change in any header rebuilds everything: few files, short compile times."""
-    return [str(p.relative_to(ROOT)) for p in (*CSRC.glob("*.h"), *CSRC.glob("*/*.h"))]
+    return [str(p.relative_to(ROOT)) for suffix in ("h", "cuh") for p in CSRC.rglob(f"*.{suffix}")]
 
 
 def extensions() -> list[Extension]:

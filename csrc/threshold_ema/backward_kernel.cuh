@@ -17,11 +17,10 @@ struct BackwardArguments {
   const void* statistics;  // A [4, width]
   bool only_live;          // the gradient counts where x is live, and is not to be looked at elsewhere
   T* grad_x;
-  T* values;            // x masked; or null
-  void* grad_theta;     // dtype of theta
-  double* partial;      // [runs][64 * strips]
-  double* strip_parts;  // [strips]
-  unsigned* tickets;    // zero before
+  T* values;          // x masked; or null
+  void* grad_theta;   // dtype of theta
+  double* partial;    // [runs][64 * strips] for theta [D], else [blocks]
+  unsigned* tickets;  // [strips], zero before
   bool streaming;
 };
 
@@ -64,24 +63,32 @@ __device__ void put(void* to, bool wide, int64_t i, A value) {
   }
 }
 
-// The last block of a strip; the last of all where theta is one number.
+// theta [D]: the last block of a strip adds its columns.
 template <typename T>
-__device__ void finish_theta(const BackwardArguments<T>& a, int64_t strip, const StripConstants<T>& constants) {
-  const int64_t c = strip * kColumns + threadIdx.x;
-  const double mu = static_cast<double>(a.state[0]);
-  double pulled[1], here = 0;
-  total_columns<1>(a.partial + strip * kColumns, a.cut.runs, a.cut.strips * kColumns, pulled);
-  if (threadIdx.x < kColumns && c < a.cut.width) {
-    here = -15.0 / 16.0 * static_cast<double>(constants.inverses[threadIdx.x]) * pulled[0];
-    if (a.theta.per_feature) put(a.grad_theta, a.theta.wide, c, here * threshold_slope(a.theta.at(c), mu));
-  }
-  if (a.theta.per_feature) return;
-  here = block_sum({here, 0}).x;
-  if (threadIdx.x == 0) a.strip_parts[strip] = here;
-  if (!last_to_arrive(a.tickets + a.cut.strips, static_cast<unsigned>(a.cut.strips)) || threadIdx.x != 0) return;
+__device__ void finish_columns(const BackwardArguments<T>& a, const Share<T>& share,
+                               const StripConstants<T>& constants) {
+  if (!last_to_arrive(a.tickets + share.strip, static_cast<unsigned>(a.cut.runs))) return;
+  const int64_t c = static_cast<int64_t>(share.strip) * kColumns + threadIdx.x;
+  double pulled[1];
+  total_columns<1>(a.partial + static_cast<int64_t>(share.strip) * kColumns, a.cut.runs, a.cut.strips * kColumns,
+                   pulled);
+  if (threadIdx.x >= kColumns || c >= a.cut.width) return;
+  const double here = -15.0 / 16.0 * static_cast<double>(constants.inverses[threadIdx.x]) * pulled[0];
+  put(a.grad_theta, a.theta.wide, c, here * threshold_slope(a.theta.at(c), static_cast<double>(a.state[0])));
+}
+
+// One theta: each block leaves one sum, and the last of all adds them in order.
+template <typename T>
+__device__ void finish_one(const BackwardArguments<T>& a, double pulled, const StripConstants<T>& constants) {
+  const double sum = block_sum({pulled, 0}).x;
+  if (threadIdx.x == 0) a.partial[blockIdx.x] = sum;
+  if (!last_to_arrive(a.tickets, gridDim.x)) return;
   double total = 0;
-  for (int64_t s = 0; s < a.cut.strips; ++s) total += static_cast<volatile double*>(a.strip_parts)[s];
-  put(a.grad_theta, a.theta.wide, 0, total * threshold_slope(a.theta.at(0), mu));
+  for (unsigned i = threadIdx.x; i < gridDim.x; i += kThreads) total += static_cast<volatile double*>(a.partial)[i];
+  total = block_sum({total, 0}).x;
+  if (threadIdx.x != 0) return;
+  const double slope = threshold_slope(a.theta.at(0), static_cast<double>(a.state[0]));
+  put(a.grad_theta, a.theta.wide, 0, -15.0 / 16.0 * static_cast<double>(constants.inverses[0]) * total * slope);
 }
 
 template <typename T, bool kInformation>
@@ -151,10 +158,16 @@ __global__ void __launch_bounds__(kThreads, kInformation || sizeof(T) == 8 ? 2 :
       if (a.values) store_pack(a.values + place, values[i], share.there, whole, a.streaming);
     }
   }
-  store_column_sums<T, 1>(differentiate.pulled,
-                          a.partial + share.run * a.cut.strips * kColumns + share.strip * kColumns, 0);
-  if (last_to_arrive(a.tickets + share.strip, static_cast<unsigned>(a.cut.runs)))
-    finish_theta(a, share.strip, constants);
+  if (a.theta.per_feature) {
+    const int64_t place = share.run * a.cut.strips * kColumns + static_cast<int64_t>(share.strip) * kColumns;
+    store_column_sums<T, 1>(differentiate.pulled, a.partial + place, 0);
+    finish_columns(a, share, constants);
+    return;
+  }
+  double pulled = 0;
+#pragma unroll
+  for (int j = 0; j < kPack<T>; ++j) pulled += static_cast<double>(differentiate.pulled[0][j]);
+  finish_one(a, pulled, constants);
 }
 
 }  // namespace dmt

@@ -1,27 +1,22 @@
-// The forward step of threshold_ema in one cooperative launch: every block sums |x| over its share and keeps the first
-// of it in registers; the grid meets; every block masks its share, what was read last first, for the caches have it.
+// The forward step of threshold_ema in one cooperative launch: every block sums |x| over its share, the grid meets, and
+// every block masks its share: first the packs that it still holds, then what was read last, for the caches have it.
 #pragma once
 
 #include "strips.cuh"
 
 namespace dmt {
 
-constexpr int kAhead = 4;  // packs on their way before the first is used
+constexpr int kBatch = 4;  // packs of a thread that are on their way at once, and held across the meeting
+template <typename T>
+constexpr int64_t kBatchRows = kBatch * kRows<T>;
 
-// Packs of a thread that stay in registers across the meeting, and those on their way to be masked: eq. 10 needs the
-// registers for its sums.
-template <typename T, bool kInformation>
-constexpr int kHold = kInformation     ? 2
-                      : sizeof(T) == 2 ? 5
-                                       : 6;
-template <bool kInformation>
-constexpr int kMaskAhead = kInformation ? 2 : 3;
-
-// The live count and tickets; the kernel sets them to zero itself, before the grid meets.
+// The live count, and tickets: one per strip, and one for the strips that are done. The kernel sets them to zero
+// itself, before the grid meets. Without an information term the upper bits of the count are the ticket of the blocks.
 struct Counters {
   unsigned long long* live;
-  unsigned* tickets;  // one per strip, and one for the strips that are done
+  unsigned* tickets;
 };
+constexpr int kTicketShift = 42;
 
 template <typename T>
 struct StepArguments {
@@ -48,24 +43,28 @@ struct StepArguments {
   bool streaming;
 };
 
-template <typename T, int kHeld>
-__device__ void sum_share(const StepArguments<T>& a, const Share<T>& share, const int4 (&held)[kHeld], bool is_held,
-                          Seen& seen) {
-  int64_t first = share.row;
-  if (is_held) {
+template <typename T>
+__device__ int64_t batches(const Share<T>& share) {
+  return (share.end - share.begin + kBatchRows<T> - 1) / kBatchRows<T>;
+}
+
+template <typename T>
+__device__ void load_batch(const Reader<T>& x, const Share<T>& share, int64_t number, int4 (&packs)[kBatch]) {
+  const int64_t first = share.row + number * kBatchRows<T>;
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i)
-      if (share.begin + i * kRows<T> < share.end)
-        seen.add<T>(held[i], share.existing_in(first + i * kRows<T>), share.part);
-    first += kHeld * kRows<T>;
-  }
+  for (int i = 0; i < kBatch; ++i) packs[i] = x.at(first + i * kRows<T>, share.existing_in(first + i * kRows<T>));
+}
+
+// Leaves the last batch in `packs`.
+template <typename T>
+__device__ void sum_share(const StepArguments<T>& a, const Share<T>& share, int4 (&packs)[kBatch], Seen& seen) {
   const Reader<T> x(a.x, a.stride, share);
-  for (; first - share.own() < share.end; first += kAhead * kRows<T>) {
-    int4 packs[kAhead];
+  const int64_t count = batches(share);
+  for (int64_t number = 0; number < count; ++number) {
+    load_batch(x, share, number, packs);
+    const int64_t first = share.row + number * kBatchRows<T>;
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) packs[i] = x.at(first + i * kRows<T>, share.existing_in(first + i * kRows<T>));
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) seen.add<T>(packs[i], share.existing_in(first + i * kRows<T>), share.part);
+    for (int i = 0; i < kBatch; ++i) seen.add<T>(packs[i], share.existing_in(first + i * kRows<T>), share.part);
   }
 }
 
@@ -89,7 +88,7 @@ struct Masker {
   const StepArguments<T>& a;
   const Share<T>& share;
   bool whole;
-  A bound[kPack<T>], shift[kPack<T>], sums[kInformation ? kSums : 1][kPack<T>] = {};
+  A bound[kPack<T>], shift[kPack<T>], sums[kSums][kPack<T>] = {};  // the last two for eq. 10 alone
   int live = 0;
 
   __device__ Masker(const StepArguments<T>& a, const Share<T>& share, const double* sigmoids, double mu)
@@ -123,7 +122,7 @@ struct Masker {
         sums[4][j] += is_live ? A(1) : A(0);
       }
     }
-    live += __popc(found);
+    if (!kInformation) live += __popc(found);
     found <<= share.part % kThreadsOfHalf * kPack<T>;
 #pragma unroll
     for (int step = 1; step < kThreadsOfHalf; step *= 2) found |= __shfl_xor_sync(~0u, found, step);
@@ -137,27 +136,17 @@ struct Masker {
     }
   }
 
-  template <int kHeld>
-  __device__ void mask_all(const int4 (&held)[kHeld], bool is_held) {
-    int64_t first = share.begin;  // of the block: what decides on loops is the same for all of its threads
-    const int own = share.own();
-    if (is_held) {
-#pragma unroll
-      for (int i = 0; i < kHeld; ++i)
-        if (first + i * kRows<T> < share.end) mask(held[i], first + own + i * kRows<T>);
-      first += kHeld * kRows<T>;
-    }
+  // held: `packs` are the last batch already.
+  __device__ void mask_all(int4 (&packs)[kBatch], bool held) {
     const Reader<T> x(a.x, a.stride, share);
-    constexpr int kTogether = kMaskAhead<kInformation>;
-    constexpr int64_t kStep = kTogether * kRows<T>;
-    for (int64_t left = (share.end - first + kStep - 1) / kStep; left > 0; --left) {
-      const int64_t row = first + (left - 1) * kStep + own;
-      int4 packs[kTogether];
+    for (int64_t number = batches(share) - 1; number >= 0; --number) {
+      if (!held) load_batch(x, share, number, packs);
+      held = false;
 #pragma unroll
-      for (int i = 0; i < kTogether; ++i) packs[i] = x.at(row + i * kRows<T>, share.existing_in(row + i * kRows<T>));
-#pragma unroll
-      for (int i = 0; i < kTogether; ++i) mask(packs[i], row + i * kRows<T>);
+      for (int i = 0; i < kBatch; ++i) mask(packs[i], share.row + number * kBatchRows<T> + i * kRows<T>);
     }
+#pragma unroll
+    for (int j = 0; kInformation && j < kPack<T>; ++j) live += static_cast<int>(sums[kSums - 1][j]);
   }
 };
 
@@ -181,10 +170,9 @@ __device__ void finish_strip(const StepArguments<T>& a, int64_t strip) {
 
 // By one thread, when everything else is done. The old state has been read by all.
 template <typename T, bool kInformation>
-__device__ void finish(const StepArguments<T>& a, const float (&state)[kStateSize]) {
+__device__ void finish(const StepArguments<T>& a, const float (&state)[kStateSize], unsigned long long live) {
   using A = typename Arithmetic<T>::A;
   const double all = static_cast<double>(a.cut.rows) * static_cast<double>(a.cut.width);
-  const unsigned long long live = *static_cast<volatile unsigned long long*>(a.counters.live);
   *a.live = all > 0 ? static_cast<float>(static_cast<double>(live) / all) : 0.0f;
   for (int i = 0; i < kStateSize; ++i) {
     if (a.next) a.next[i] = state[i];
@@ -205,50 +193,52 @@ __device__ inline void load_sigmoids(const Theta& theta, int64_t strip, int64_t 
 }
 
 template <typename T, bool kInformation>
-__global__ void __launch_bounds__(kThreads, kInformation || sizeof(T) == 8 ? 2 : 3)
+__global__ void __launch_bounds__(kThreads, kInformation || sizeof(T) == 8 ? 2 : kBlocks)
     step_kernel(const StepArguments<T> a) {
   __shared__ double sigmoids[kColumns];
   __shared__ float state[kStateSize];
-  const Share<T> own(a.cut, blockIdx.x);
-  int4 held[kHold<T, kInformation>];
-  const Reader<T> x(a.x, a.stride, own);
-#pragma unroll
-  for (int i = 0; i < kHold<T, kInformation>; ++i)
-    held[i] = x.at(own.row + i * kRows<T>, own.existing_in(own.row + i * kRows<T>));
+  int4 packs[kBatch];
   if (threadIdx.x < kStateSize) state[threadIdx.x] = a.state[threadIdx.x];
-  load_sigmoids(a.theta, own.strip, a.cut.width, sigmoids);
   if (blockIdx.x == 0) {
     if (threadIdx.x == 0) *a.counters.live = 0;
-    for (int64_t i = threadIdx.x; i <= a.cut.strips; i += kThreads) a.counters.tickets[i] = 0;
+    for (int64_t i = threadIdx.x; kInformation && i <= a.cut.strips; i += kThreads) a.counters.tickets[i] = 0;
   }
-  if (a.update && !a.sums) {
+  // The items of this block: blockIdx.x, and every gridDim.x-th; the last is summed last and masked first.
+  const int64_t last = (a.cut.items() - 1 - blockIdx.x) / gridDim.x * gridDim.x + blockIdx.x;
+  const bool sums = a.update && !a.sums;
+  load_sigmoids(a.theta, static_cast<int64_t>(last % a.cut.strips), a.cut.width, sigmoids);
+  if (sums) {
     Seen seen;
-    for (int64_t item = blockIdx.x; item < a.cut.items(); item += gridDim.x)
-      sum_share(a, Share<T>(a.cut, item), held, item == blockIdx.x, seen);
+    for (int64_t item = blockIdx.x; item <= last; item += gridDim.x) sum_share(a, Share<T>(a.cut, item), packs, seen);
     const double2 sum = seen.of_block();
     if (threadIdx.x == 0) a.block_sums[blockIdx.x] = sum;
   }
   grid_sync();
   take_step(a, state);
-  for (int64_t item = blockIdx.x; item < a.cut.items(); item += gridDim.x) {
-    const bool is_own = item == blockIdx.x;
+  int live = 0;
+  for (int64_t item = last; item >= 0; item -= gridDim.x) {
     const Share<T> share(a.cut, item);
-    if (!is_own) load_sigmoids(a.theta, share.strip, a.cut.width, sigmoids);
+    if (item != last) load_sigmoids(a.theta, share.strip, a.cut.width, sigmoids);
     Masker<T, kInformation> masker(a, share, sigmoids, static_cast<double>(state[0]));
-    masker.mask_all(held, is_own);
-    const double live = block_sum({static_cast<double>(masker.live), 0}).x;
-    if (threadIdx.x == 0 && live > 0) atomicAdd(a.counters.live, static_cast<unsigned long long>(live));
+    masker.mask_all(packs, sums && item == last);
+    live += masker.live;
     if constexpr (kInformation) {
+      const auto count = static_cast<unsigned long long>(block_sum({static_cast<double>(masker.live), 0}).x);
+      if (threadIdx.x == 0) atomicAdd(a.counters.live, count);
       const int64_t padded = a.cut.strips * kColumns;
       store_column_sums<T, kSums>(masker.sums, a.partial + share.run * kSums * padded + share.strip * kColumns, padded);
       if (!last_to_arrive(a.counters.tickets + share.strip, static_cast<unsigned>(a.cut.runs))) continue;
       finish_strip(a, share.strip);
       if (last_to_arrive(a.counters.tickets + a.cut.strips, static_cast<unsigned>(a.cut.strips)) && threadIdx.x == 0)
-        finish<T, true>(a, state);
+        finish<T, true>(a, state, *static_cast<volatile unsigned long long*>(a.counters.live));
     }
   }
   if constexpr (!kInformation) {
-    if (last_to_arrive(a.counters.tickets + a.cut.strips, gridDim.x) && threadIdx.x == 0) finish<T, false>(a, state);
+    const double counted = block_sum({static_cast<double>(live), 0}).x;
+    if (threadIdx.x != 0) return;
+    const auto mine = static_cast<unsigned long long>(counted) + (1ull << kTicketShift);
+    const unsigned long long all = atomicAdd(a.counters.live, mine) + mine;
+    if (all >> kTicketShift == gridDim.x) finish<T, false>(a, state, all & ((1ull << kTicketShift) - 1));
   }
 }
 

@@ -9,6 +9,8 @@
 
 namespace dmt {
 
+constexpr int kBlocks = 4;  // that a multiprocessor is to hold at once, where registers allow it
+
 // Rows that a block reads at once.
 template <typename T>
 constexpr int kRows = kThreads / kSpan<T>;

@@ -17,7 +17,8 @@ using torch::stable::accelerator::DeviceGuard;
 CallCounter forward_calls("threshold_ema"), backward_calls("threshold_ema_backward"), sums_calls("abs_sums");
 CallCounter live_calls("threshold_ema_backward_live");
 
-constexpr int kSumBlocks = 512, kBackwardBlocks = 1024;
+constexpr int kSumBlocks = 512;
+constexpr int kRounds = 2;  // of blocks, one after another, in the backward pass
 
 template <typename F>
 void dispatch(ScalarType dtype, const F& call) {
@@ -64,14 +65,14 @@ const Device& this_device() {
   return known[device];
 }
 
-// How many blocks of the step run at once: all that a cooperative launch may have.
-template <typename T, bool kInformation>
+// How many blocks of a kernel run at once: all that a cooperative launch may have.
+template <auto kKernel>
 int resident_blocks() {
   static std::atomic<int> known[kDevices];
   std::atomic<int>& blocks = known[std::min(current_device(), kDevices - 1)];
   int found = blocks.load(std::memory_order_relaxed);
   if (found == 0) {
-    cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, step_kernel<T, kInformation>, kThreads, 0));
+    cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, kKernel, kThreads, 0));
     found *= this_device().multiprocessors;
     blocks.store(found, std::memory_order_relaxed);
   }
@@ -85,6 +86,13 @@ template <typename T>
 Cut cut_of(const Rows& x, int64_t blocks) {
   const int64_t strips = std::max<int64_t>(words(x.width), 1), most = std::max<int64_t>(blocks / strips, 1);
   return {x.rows, x.width, strips, std::clamp<int64_t>(x.rows / (kFewest * kRows<T>), 1, most)};
+}
+
+// x as one strip, whose rows follow one another in memory, where nothing asks for a column: each block then reads and
+// writes one piece of memory.
+Rows as_strip(const Rows& x, bool columns_matter) {
+  if (columns_matter || !x.flat() || x.width % kColumns != 0 || x.width == 0) return x;
+  return {x.held, x.data, x.rows * (x.width / kColumns), kColumns, kColumns};
 }
 
 // What is written and no longer in the caches when it is read again need not go through them.
@@ -146,8 +154,9 @@ struct Outcome {
 
 template <typename T, bool kInformation>
 void launch_step(StepArguments<T> a, const Rows& x, const Tensor& like) {
-  const int most = resident_blocks<T, kInformation>();
+  const int most = resident_blocks<step_kernel<T, kInformation>>();
   a.cut = cut_of<T>(x, most);
+  a.stride = x.stride;
   const int64_t blocks = std::min<int64_t>(a.cut.items(), most), strips = a.cut.strips;
   const int64_t counters = 1 + (strips + 2) / 2;
   const int64_t columns = kInformation ? a.cut.runs * kSums * strips * kColumns + strips : 0;
@@ -189,7 +198,6 @@ Outcome run(const Tensor& x, const Tensor& theta, const Tensor& state, const Ten
     using T = decltype(zero);
     StepArguments<T> a{};
     a.x = static_cast<const T*>(rows.data);
-    a.stride = rows.stride;
     a.theta = theta_of(wide);
     a.state = static_cast<const float*>(before.const_data_ptr());
     a.update = asked.update;
@@ -210,7 +218,7 @@ Outcome run(const Tensor& x, const Tensor& theta, const Tensor& state, const Ten
     if (asked.information && width > 0) {
       launch_step<T, true>(a, rows, x);
     } else {
-      launch_step<T, false>(a, rows, x);
+      launch_step<T, false>(a, as_strip(rows, a.theta.per_feature), x);
     }
   });
   return out;
@@ -236,6 +244,20 @@ Results forward_in_place(const Tensor& x, const Tensor& theta, const Tensor& sta
   return {out.values, out.bits, out.live, out.divergence, out.next, out.statistics};
 }
 
+template <typename T, bool kInformation>
+void launch_backward(BackwardArguments<T> a, const Rows& x, const Tensor& like) {
+  a.cut = cut_of<T>(x, kRounds * resident_blocks<backward_kernel<T, kInformation>>());
+  a.stride = x.stride;
+  a.streaming = streams(x, sizeof(T), 3);
+  const int64_t strips = a.cut.strips, blocks = a.cut.items(), counters = (strips + 1) / 2;
+  const Tensor workspace = doubles(counters + (a.theta.per_feature ? blocks * kColumns : blocks), like);
+  a.tickets = static_cast<unsigned*>(workspace.mutable_data_ptr());
+  a.partial = static_cast<double*>(workspace.mutable_data_ptr()) + counters;
+  cuda_check(cudaMemsetAsync(a.tickets, 0, static_cast<size_t>(counters) * sizeof(double), stream_of(like)));
+  backward_kernel<T, kInformation><<<static_cast<unsigned>(blocks), kThreads, 0, stream_of(like)>>>(a);
+  launch_check();
+}
+
 struct Gradients {
   Tensor x, theta, values;
 };
@@ -246,7 +268,6 @@ Gradients differentiate(const Tensor* grad, const Tensor* grad_information, cons
   check(x, theta, state);
   check_backward(grad, grad_information, x, statistics);
   const DeviceGuard guard(x.get_device_index());
-  const cudaStream_t stream = stream_of(x);
   const Rows rows = as_rows(x);
   Gradients out;
   out.x = empty(x.sizes().data(), x.dim(), x.scalar_type(), x);
@@ -262,11 +283,9 @@ Gradients differentiate(const Tensor* grad, const Tensor* grad_information, cons
   dispatch(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     BackwardArguments<T> a{};
-    a.cut = cut_of<T>(rows, kBackwardBlocks);
     a.grad = grad ? static_cast<const T*>(dense.const_data_ptr()) : nullptr;
     a.grad_information = information ? grad_information->const_data_ptr() : nullptr;
     a.x = static_cast<const T*>(rows.data);
-    a.stride = rows.stride;
     a.theta = theta_of(wide);
     a.state = static_cast<const float*>(before.const_data_ptr());
     a.statistics = fixed.const_data_ptr();
@@ -274,20 +293,11 @@ Gradients differentiate(const Tensor* grad, const Tensor* grad_information, cons
     a.grad_x = static_cast<T*>(out.x.mutable_data_ptr());
     a.values = store ? static_cast<T*>(out.values.mutable_data_ptr()) : nullptr;
     a.grad_theta = out.theta.mutable_data_ptr();
-    a.streaming = streams(rows, sizeof(T), 3);
-    const int64_t strips = a.cut.strips, counters = (strips + 2) / 2;
-    const Tensor workspace = doubles(counters + strips + a.cut.runs * strips * kColumns, x);
-    a.tickets = static_cast<unsigned*>(workspace.mutable_data_ptr());
-    a.strip_parts = static_cast<double*>(workspace.mutable_data_ptr()) + counters;
-    a.partial = a.strip_parts + strips;
-    cuda_check(cudaMemsetAsync(a.tickets, 0, static_cast<size_t>(counters) * sizeof(double), stream));
-    const auto blocks = static_cast<unsigned>(a.cut.items());
     if (information) {
-      backward_kernel<T, true><<<blocks, kThreads, 0, stream>>>(a);
+      launch_backward<T, true>(a, rows, x);
     } else {
-      backward_kernel<T, false><<<blocks, kThreads, 0, stream>>>(a);
+      launch_backward<T, false>(a, as_strip(rows, a.theta.per_feature), x);
     }
-    launch_check();
   });
   if (out.theta.scalar_type() != theta.scalar_type()) out.theta = torch::stable::to(out.theta, theta.scalar_type());
   return out;

@@ -101,7 +101,7 @@ void check(const Problem& p) {
   BackwardArguments<T> b{};
   b.grad = grad.get(), b.grad_information = &upstream, b.x = x.get(), b.cut = cut, b.stride = p.stride, b.theta = of;
   b.state = next, b.statistics = statistics.data(), b.grad_x = grad_x.get(), b.grad_theta = grad_theta.data();
-  b.partial = partial.data(), b.strip_parts = parts.data(), b.tickets = tickets.data();
+  b.partial = partial.data(), b.tickets = tickets.data();
   for (const int form : {0, 1, 2, 3}) {
     if (p.width == 0 || p.rows < 2) continue;
     const bool information = form % 2;
