@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,7 +20,7 @@ from ..media import VideoWriter
 from ..rates import FRAME_RATE, SAMPLE_RATE, WINDOW
 from ..renderer.flow import FlowRenderer
 from ..renderer.flow_blocks import ResidualBlock
-from ..renderer.flow_fast import FastFlowRenderer
+from ..renderer.flow_fast import FastFlowRenderer, without_tf32
 from ..renderer.flow_frames import as_picture
 from ..renderer.flow_graph import GraphedRenderer
 from .stage import Stage, differs
@@ -106,36 +105,17 @@ def renderer_stage(
     for name, form in forms.items():
         runs[name] = partial(_picture, form.to(device), form.prepare(portrait), motion)
     if device == "cuda":
-        runs["exact, no TF32"] = partial(_strictly, runs["exact"])
         form = forms["fast"]
         runs["fast, graph"] = partial(_replayed, GraphedRenderer(form, form.prepare(portrait), frames), motion)
 
     def check() -> dict[str, object]:
-        reference, limit, facts = plain(), 2e-5, {}
-        if device == "cuda":
-            # cuDNN has its choice of algorithms for every convolution, and the plain network does not come nearer to
-            # what a processor makes of it: the exact form may be as far from that, twice over.
-            on_device, reference = reference, _on_cpu(renderer, portrait, motion)
-            facts["plain_error"] = (on_device - reference).abs().max().item()
-            limit += 2 * facts["plain_error"]
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):  # as PyTorch has it by default
-                facts["errors_with_tf32"] = {n: (runs[n]() - reference).abs().max().item() for n in ("plain", "exact")}
-        facts["pictures"] = {name: compared(run(), reference) for name, run in runs.items() if name != "plain"}
-        return {"largest_error": differs("renderer", runs["exact"](), reference, limit), **facts}
+        with without_tf32(device):
+            reference = plain()
+        pictures = {name: compared(run(), reference) for name, run in runs.items() if name != "plain"}
+        limit = 1e-4 if device == "cuda" else 2e-5  # cuDNN has its choice of algorithms for every convolution
+        return {"largest_error": differs("renderer", runs["exact"](), reference, limit), "pictures": pictures}
 
     return Stage(PIPELINE, "renderer", len(motion) / FRAME_RATE, runs, check)
-
-
-@torch.no_grad()
-def _on_cpu(renderer: FlowRenderer, portrait: Tensor, motion: Tensor) -> Tensor:
-    """The plain network's pictures in float32, where no convolution is rounded to less; on the motion's device."""
-    expanded = portrait.cpu().expand(len(motion), -1, -1, -1)
-    return copy.deepcopy(renderer).cpu()(expanded, motion.cpu()).image.to(motion.device)
-
-
-def _strictly(run: Callable[[], Tensor]) -> Tensor:
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        return run()
 
 
 def _replayed(graphed: GraphedRenderer, motion: Tensor) -> Tensor:

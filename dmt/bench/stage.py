@@ -63,8 +63,7 @@ def measure(stage: Stage, rounds: int = 3, device: str = "cpu") -> StageRow:
     with torch.no_grad():  # in inference mode the counter cannot look into parametrised layers
         gflop = {path: counted(run) for path, run in stage.runs.items() if not path.startswith("fast")}
     with torch.inference_mode():
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # what is compared is compared in float32
-            facts = stage.check()
+        facts = stage.check()
         peak = {path: peak_resident(run, device) for path, run in stage.runs.items()}
         times = timing.compare(stage.runs, 0, device=device, fewest=rounds)
     return StageRow(stage.pipeline, stage.name, stage.video, times, gflop, peak, facts)

@@ -13,12 +13,15 @@ Convolutions in 16 bits run channels last. Float32 ones do not: those kernels ar
 more, and leave the 2e-5 at sharp edges of a portrait.
 
 With `dtype` bfloat16 or float16 the convolutions run in it; descriptor, modulations, warping, the
-sums of every norm and those that make flow field and picture stay float32.
+sums of every norm and those that make flow field and picture stay float32. Float32 means float32 on a GPU too, where
+PyTorch lets convolutions round to TF32 by itself, which leaves pictures 1e-3 from it.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +31,18 @@ from torch import Tensor, nn
 from .flow import FlowRenderer, Rendered, check_inputs, warp
 from .flow_blocks import SLOPE, Modulation, NormedConv, ResidualBlock, UpBlock
 from .flow_fast_blocks import PhaseConv, RowwiseConv, Scales, StackedModulations, modulate, normalise
+
+
+@contextmanager
+def without_tf32(device: torch.device | str) -> Iterator[None]:
+    """Float32 convolutions on a GPU keep all their bits; everything else about cuDNN stays as it is set."""
+    b = torch.backends.cudnn
+    if torch.device(device).type != "cuda" or not b.allow_tf32:
+        yield
+        return
+    same = dict(benchmark=b.benchmark, benchmark_limit=b.benchmark_limit, deterministic=b.deterministic)
+    with b.flags(enabled=b.enabled, allow_tf32=False, **same):
+        yield
 
 
 @dataclass(frozen=True)
@@ -74,11 +89,12 @@ class FastFlowRenderer(nn.Module):
     @torch.no_grad()
     def prepare(self, portrait: Tensor) -> PreparedPortrait:
         """Portrait [1, 3, H, W] in [-1, 1] -> what all of its frames share."""
-        image = portrait.to(self.flow_dtype).contiguous(memory_format=self.flow_format)
-        stem = self.warping.hourglass.encoder.input_layer(image)
-        first = self.editing.encoder.first.model[0]
-        image = portrait.to(self.dtype).contiguous(memory_format=self.format)
-        half = F.conv2d(image, first.weight[:, :3], first.bias, padding=3)
+        with without_tf32(portrait.device):
+            image = portrait.to(self.flow_dtype).contiguous(memory_format=self.flow_format)
+            stem = self.warping.hourglass.encoder.input_layer(image)
+            first = self.editing.encoder.first.model[0]
+            image = portrait.to(self.dtype).contiguous(memory_format=self.format)
+            half = F.conv2d(image, first.weight[:, :3], first.bias, padding=3)
         return PreparedPortrait(portrait, F.instance_norm(stem, eps=1e-5), stem, half)
 
     @torch.no_grad()
@@ -94,15 +110,17 @@ class FastFlowRenderer(nn.Module):
     @torch.no_grad()
     def describe(self, motion: Tensor) -> Tensor:
         """Motion [B, 73, 27] -> descriptors [B, 256], all that frames depend on besides the portrait."""
-        return self.mapping(motion)
+        with without_tf32(motion.device):
+            return self.mapping(motion)
 
     @torch.no_grad()
     def render(self, prepared: PreparedPortrait, descriptor: Tensor) -> Rendered:
         """Descriptors [B, 256] -> `Rendered`; all frames in one batch."""
-        scales = self.modulations(descriptor)
-        flow = self.flow(prepared, scales)
-        warped = warp(prepared.image.expand(len(descriptor), -1, -1, -1), flow)
-        return Rendered(self.edit(prepared, warped, scales), warped, flow)
+        with without_tf32(descriptor.device):
+            scales = self.modulations(descriptor)
+            flow = self.flow(prepared, scales)
+            warped = warp(prepared.image.expand(len(descriptor), -1, -1, -1), flow)
+            return Rendered(self.edit(prepared, warped, scales), warped, flow)
 
     def flow(self, prepared: PreparedPortrait, scales: Scales) -> Tensor:
         """The flow field [B, 2, H/4, W/4], float32."""
