@@ -1,6 +1,7 @@
 """Every goal for the GPU kernels, measured against the strongest baselines: tables and JSON.
 
-python benchmarks/gpu_goals.py FOLDER [--only threshold ...]    a CUDA device; some two minutes
+python benchmarks/gpu_goals.py FOLDER [--only threshold ...]    goals.json and goals.md; a CUDA device, two minutes
+python benchmarks/gpu_goals.py FOLDER --page RUN.json ...       goals.md alone, from earlier runs
 
 Candidates take turns in one process; times are medians of GPU events, with L2 overwritten before each call, after
 results were checked. A call's time has the host's share where the host is slower than the kernels; "in a graph" is
@@ -19,9 +20,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from dmt.bench import machine, products, structured, threshold
+from dmt.bench import machine, products, structured, threshold, timing
 from dmt.bench.case import Candidate, Case, Row, WrongOutput, measure
 from dmt_kernels import masked_linear, threshold_ema
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gpu_page import page
 
 DEVICE = "cuda"
 DTYPES = ("float32", "bfloat16")
@@ -124,6 +128,30 @@ def _with_triton(case: Case, p: products.Operands) -> Case:
     return replace(case, candidates=(*case.candidates, Candidate("triton", "triton", run)))
 
 
+def captured() -> dict[str, dict[str, float]]:
+    """Microseconds of the operators of `threshold_ema` in graphs, by type and shape; frozen: mu stays."""
+    each = ((dtype, shape) for dtype in DTYPES for shape in THRESHOLD_SHAPES)
+    return {f"{dtype}, {shape[0]} x {shape[1]}": _captured(dtype, shape) for dtype, shape in each}
+
+
+def _captured(dtype: str, shape: tuple[int, int]) -> dict[str, float]:
+    ops = torch.ops.dmt_kernels
+    x = torch.randn(shape, device=DEVICE).to(products.DTYPES[dtype])
+    grad, target, one = torch.randn_like(x), torch.empty_like(x), torch.ones((), device=DEVICE)
+    theta, state = torch.zeros((), device=DEVICE), torch.tensor([1.0, 1, 0, 0], device=DEVICE)
+    statistics = ops.threshold_ema(x, theta, state, None, 0.9, True, True, True)[5]
+    runs = {
+        "copy": lambda: target.copy_(x),
+        "forward": lambda: ops.threshold_ema_(x, theta, state, 0.9, True, False, True, False),
+        "frozen": lambda: ops.threshold_ema_(x, theta, state, 0.9, False, False, True, False),
+        "forward, eq. 10": lambda: ops.threshold_ema_(x, theta, state, 0.9, True, True, True, True),
+        "backward": lambda: ops.threshold_ema_backward(grad, None, x, theta, state, statistics[:, :0]),
+        "backward, eq. 10": lambda: ops.threshold_ema_backward(grad, one, x, theta, state, statistics),
+    }
+    replays = {name: graphed(name, run).run for name, run in runs.items()}
+    return {name: t.p50 for name, t in timing.compare(replays, 0.04, device=DEVICE).items()}
+
+
 SECTIONS = {"threshold": thresholds, "fused": fused, "structured": structures, "element": elements}
 
 
@@ -160,37 +188,50 @@ def saved_bytes() -> dict[str, float]:
     return kept
 
 
+def measured(sections: list[str]) -> dict[str, object]:
+    """The content of the JSON file."""
+    torch.manual_seed(0)
+    threshold_ema(torch.randn(64, 64, device=DEVICE), torch.zeros((), device=DEVICE), torch.zeros(4, device=DEVICE))
+    content = {
+        "conditions": machine.conditions(),
+        "ceilings": {
+            "copy, 10^9 bytes/s": machine.peak_gbps(device=DEVICE),
+            **{f"{d}, 10^9 FLOP/s": machine.peak_gflops(products.DTYPES[d], 8192, DEVICE) for d in DTYPES},
+        },
+        "saved_bytes_per_element": saved_bytes(),
+    }
+    if "threshold" in sections:
+        content["captured"] = captured()
+    print(content, flush=True)
+    rows, wrong = [], []
+    for case in (case for section in sections for case in SECTIONS[section]()):
+        try:
+            rows.append(measure(case, 0.05))
+        except WrongOutput as error:
+            wrong.append(" ".join(str(error).split()))
+            print(f"WRONG {wrong[-1]}", flush=True)
+            continue
+        print(line(rows[-1]), flush=True)
+    return {**content, "wrong": wrong, "rows": [row.to_json() for row in rows]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--page", nargs="+", type=Path, metavar="RUN.json", help="measure nothing")
     options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if options.page:
+        (options.folder / "goals.md").write_text(page([json.loads(file.read_text()) for file in options.page]))
+        return
     if not torch.cuda.is_available():
         sys.exit("gpu_goals.py needs a CUDA device; none is visible to torch")
-    torch.manual_seed(0)
-    threshold_ema(torch.randn(64, 64, device=DEVICE), torch.zeros((), device=DEVICE), torch.zeros(4, device=DEVICE))
-    ceilings = {
-        "copy, 10^9 bytes/s": machine.peak_gbps(device=DEVICE),
-        **{f"{d}, 10^9 FLOP/s": machine.peak_gflops(products.DTYPES[d], 8192, DEVICE) for d in DTYPES},
-    }
-    print(machine.conditions(), ceilings, saved_bytes(), flush=True)
-    rows, wrong = [], []
-    for section in options.only:
-        for case in SECTIONS[section]():
-            try:
-                row = measure(case, 0.05)
-            except WrongOutput as error:
-                wrong.append(" ".join(str(error).split()))
-                print(f"WRONG {wrong[-1]}", flush=True)
-                continue
-            rows.append(row)
-            print(line(row), flush=True)
-    options.folder.mkdir(parents=True, exist_ok=True)
-    content = {"conditions": machine.conditions(), "ceilings": ceilings, "saved_bytes_per_element": saved_bytes()}
-    content |= {"wrong": wrong, "rows": [row.to_json() for row in rows]}
+    content = measured(options.only)
     (options.folder / "goals.json").write_text(json.dumps(content, indent=1))
-    if wrong:
-        sys.exit(f"{len(wrong)} results were wrong and were not timed")
+    (options.folder / "goals.md").write_text(page([content]))
+    if content["wrong"]:
+        sys.exit(f"{len(content['wrong'])} results were wrong and were not timed")
 
 
 if __name__ == "__main__":
