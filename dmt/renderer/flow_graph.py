@@ -1,7 +1,6 @@
 """The learned renderer as a CUDA graph: one launch a batch instead of some three hundred.
 
-Not yet run on a GPU: written from the interface of `torch.cuda.graphs` and tested only where a card is
-present. Nothing chooses it by itself.
+It equals the eager renderer on an H200; its speed has not been measured. Nothing chooses it by itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Choices for the GPU kernels: looked up by architecture, shape and type, never measured at run time, never read from
 the data.
 
-The figures follow from arithmetic (registers, shared memory, programs per multiprocessor; see the resource report in
-benchmarks/results/gpu_resources.md) and from the break-evens of similar kernels. None has yet been confirmed on a GPU.
+Tiles follow from arithmetic (registers, shared memory, programs per multiprocessor; see the resource report in
+benchmarks/results/gpu_resources.md). Ways on sm_90 follow from benchmarks/results/h200/goals.md; those on sm_80 and sm_89
+are estimates.
 """
 
 from __future__ import annotations
