@@ -2,8 +2,8 @@
 the data.
 
 Tiles follow from arithmetic (registers, shared memory, programs per multiprocessor; see the resource report in
-benchmarks/results/gpu_resources.md). Ways on sm_90 follow from measurements (benchmarks/results/h200/goals.md), those on
-sm_80 and sm_89 are estimates.
+benchmarks/results/gpu_resources.md). Ways on sm_90 follow from measurements (benchmarks/results/h200/goals.md), those
+on sm_80 and sm_89 are estimates.
 """
 
 from __future__ import annotations
