@@ -184,7 +184,7 @@ __device__ void finish(const StepArguments<T>& a, const float (&state)[kStateSiz
   *static_cast<A*>(a.divergence) = static_cast<A>(a.cut.width > 0 ? total / static_cast<double>(a.cut.width) : 0.0);
 }
 
-// eq. 5, for a strip's columns; past the width whatever, as nothing is live there
+// Eq. 5 for a strip's columns; past the width anything will do, as nothing is live there.
 __device__ inline void load_sigmoids(const Theta& theta, int64_t strip, int64_t width, double (&sigmoids)[kColumns]) {
   const int64_t c = strip * kColumns + threadIdx.x;
   __syncthreads();
