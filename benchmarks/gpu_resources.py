@@ -21,7 +21,7 @@ from dmt_kernels import ahead
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# What the GPU kernels take
 
-Made by `python benchmarks/gpu_resources.py` with the compilers alone; [h200/goals.md](h200/goals.md) has times on sm_90.
+Made by `python benchmarks/gpu_resources.py` with the compilers alone; [h200/goals.md](h200/goals.md) times sm_90.
 Registers are of a thread; spills are bytes, stored and loaded; shared memory is of a block.
 """
 
