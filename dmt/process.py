@@ -13,6 +13,11 @@ TURNS = "10000"
 makes 300,000."""
 
 
+def waiting() -> dict[str, str]:
+    """What is set here of WAITING: for processes that do not inherit it, on other machines."""
+    return {name: os.environ[name] for name in WAITING if name in os.environ}
+
+
 def settle(*, patient: bool = True) -> None:
     """Called first in every program, for its processes too: before torch, which reads the environment once.
 

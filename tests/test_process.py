@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import dmt
-from dmt.process import TURNS, WAITING
+from dmt.process import TURNS, WAITING, waiting
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="GCC's OpenMP and /proc")
 
@@ -109,3 +109,11 @@ def test_names_that_are_no_text_are_shown(tmp_path):
     )
     assert done.returncode == 0 and rb"\udcff.png" in done.stdout and not done.stderr
     assert os.listdir(os.fsencode(tmp_path)) == [b"\xff.png"]
+
+
+def test_what_other_machines_are_told(monkeypatch):
+    for name in WAITING:
+        monkeypatch.delenv(name, raising=False)
+    assert waiting() == {}
+    monkeypatch.setenv("KMP_BLOCKTIME", "5")
+    assert waiting() == {"KMP_BLOCKTIME": "5"}

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 
 from ..atomic import made_folder
 from ..errors import InputError
+from ..process import waiting
 from .jobs import Job, Maker
 from .report import STATE, Outcome, Summary, write_report
 from .work import Worker, finished
@@ -158,7 +159,9 @@ def _on_ray(jobs: Sequence[Job], folder: Path, maker: Maker, workers: int, addre
         return
     ours = not ray.is_initialized()
     if ours:
-        ray.init(None if address == "local" else address, log_to_driver=False, include_dashboard=False)
+        there = {"env_vars": waiting()}
+        where = None if address == "local" else address
+        ray.init(where, log_to_driver=False, include_dashboard=False, runtime_env=there)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         rows = ray.data.from_items([{"job": job} for job in jobs], override_num_blocks=len(jobs))
