@@ -236,40 +236,72 @@ void accumulate(const Accumulate& a) {
 
 // ---- products sampled at live elements ----
 
-// Adds the products of one block to `sums`, one sum for each live element of the rows in order, and returns how many.
-template <class T, int NV>
-int64_t sample_block(const GradInput& g, int64_t row, int64_t rows, int64_t w, const T* grad, int64_t grad_stride,
-                     const T* packed, T* sums, bool first) {
+// Where 32 registers hold two blocks of dY, the sums across a vector, which cost a third of a block's products, are
+// taken for both at once. The weights of half a word's columns are then what fits the first-level cache.
+#if defined(__AVX512F__)
+constexpr bool kPairs = true;
+#else
+constexpr bool kPairs = false;
+#endif
+
+// What dX samples at a time: columns `mask` of word `w`, and blocks of outputs `step` (weights) and `grad_step` (dY)
+// elements apart.
+template <class T>
+struct Sampled {
+  int64_t row, rows, w;
+  uint64_t mask;
+  const T* packed;
+  int64_t step;
+  const T* grad;
+  int64_t grad_stride, grad_step;
+  T* sums;  // one for each live element of the rows, in order
+  bool first;
+};
+
+// Adds the products of one block, or of a pair, to the sums.
+template <class T, int NV, int NB = 1>
+void sample_block(const GradInput& g, const Sampled<T>& s) {
   constexpr int n = kLanes<T>, flush = 64;
   alignas(DMT_VECTOR_BYTES) T part[(flush + 64) * n];  // a vector of partial sums for each live element
   int64_t pending = 0, done = 0;
-  const uint64_t valid = valid_bits(w, g.columns);
+  const int64_t row = s.row, rows = s.rows, w = s.w, grad_stride = s.grad_stride;
+  const uint64_t valid = valid_bits(w, g.columns) & s.mask;
+  T* const sums = s.sums;
   const auto reduce = [&](int64_t from) {
     Vector<T> v[n];
 #pragma GCC unroll 16
     for (int i = 0; i < n; ++i) v[i] = load(part + (from + i) * n);
     Vector<T> total = sum_each<T>(v);
-    if (!first) total += load(sums + done);
+    if (!s.first) total += load(sums + done);
     store(sums + done, total);
   };
   for (int64_t r = 0; r < rows; ++r) {
     uint64_t live = g.bits[(row + r) * g.bits_stride + w] & valid;
     if (!live) continue;
-    const T* from = grad + r * grad_stride;
+    const T* from = s.grad + r * grad_stride;
     if (r + kRowsAhead < rows) {
       fetch(g.bits + (row + r + kRowsAhead) * g.bits_stride + w, 1);
-      fetch(from + kRowsAhead * grad_stride, NV * n * sizeof(T));
+      for (int b = 0; b < NB; ++b) fetch(from + kRowsAhead * grad_stride + b * s.grad_step, NV * n * sizeof(T));
     }
-    Vector<T> d[NV];
+    Vector<T> d[NB * NV];
+#pragma GCC unroll 2
+    for (int b = 0; b < NB; ++b)
 #pragma GCC unroll 8
-    for (int i = 0; i < NV; ++i) d[i] = load(from + i * n);
+      for (int i = 0; i < NV; ++i) d[b * NV + i] = load(from + b * s.grad_step + i * n);
     while (live) {
       const int k = __builtin_ctzll(live);
       live &= live - 1;
-      const T* p = packed + k * kBlock<T>;
+      const T* p = s.packed + k * kBlock<T>;
       Vector<T> sum = d[0] * load(p);  // one chain: the next live elements fill the time it waits
 #pragma GCC unroll 8
       for (int i = 1; i < NV; ++i) sum += d[i] * load(p + i * n);
+      if constexpr (NB == 2) {
+        p += s.step;
+        Vector<T> other = d[NV] * load(p);  // a second one, or the first would be waited for
+#pragma GCC unroll 8
+        for (int i = 1; i < NV; ++i) other += d[NV + i] * load(p + i * n);
+        sum += other;
+      }
       store(part + pending * n, sum);
       ++pending;
     }
@@ -280,20 +312,26 @@ int64_t sample_block(const GradInput& g, int64_t row, int64_t rows, int64_t w, c
       for (int64_t i = 0; i < pending; ++i) store(part + i * n, load(part + (from_part + i) * n));
     }
   }
-  int64_t count = done + pending;
   for (int64_t i = pending; i < (pending + n - 1) / n * n; ++i) store(part + i * n, Vector<T>{});
   for (int64_t from_part = 0; from_part < pending; from_part += n, done += n) reduce(from_part);
-  return count;
 }
 
+// `outputs` that are left; returns how many blocks of them are done with.
 template <class T>
-int64_t sample(const GradInput& g, int64_t row, int64_t rows, int64_t w, int64_t block, const T* packed, const T* grad,
-               int64_t grad_stride, T* sums) {
-  const int64_t outputs = g.outputs - block * kBlock<T>;
-  const bool first = block == 0;
-  if (outputs > 4 * kLanes<T>) return sample_block<T, 8>(g, row, rows, w, grad, grad_stride, packed, sums, first);
-  if (outputs > 2 * kLanes<T>) return sample_block<T, 4>(g, row, rows, w, grad, grad_stride, packed, sums, first);
-  return sample_block<T, 2>(g, row, rows, w, grad, grad_stride, packed, sums, first);
+int64_t sample(const GradInput& g, const Sampled<T>& s, int64_t outputs, bool pairs) {
+  if constexpr (kPairs) {
+    if (pairs && outputs > kBlock<T> + 4 * kLanes<T>) {
+      sample_block<T, 8, 2>(g, s);
+      return 2;
+    }
+  }
+  if (outputs > 4 * kLanes<T>)
+    sample_block<T, 8>(g, s);
+  else if (outputs > 2 * kLanes<T>)
+    sample_block<T, 4>(g, s);
+  else
+    sample_block<T, 2>(g, s);
+  return 1;
 }
 
 // The next live sums to their columns, zeros to the others; returns how many were used.
@@ -301,9 +339,9 @@ template <class S>
 inline int64_t expand(uint64_t live, const Sum<S>* sums, S* to, int64_t columns) {
 #if defined(__AVX512F__)
   if constexpr (std::is_same_v<S, float>) {
-    if (columns == 64) {
+    if (columns % 16 == 0) {
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < columns / 16; ++i) {
         const __mmask16 m = static_cast<__mmask16>(live >> (16 * i));
         _mm512_storeu_ps(to + 16 * i, _mm512_maskz_expand_ps(m, _mm512_loadu_ps(sums)));
         sums += __builtin_popcount(m);
@@ -330,37 +368,52 @@ void pack_tile(const GradInput& g, int64_t w, int64_t block, Sum<S>* tile) {
 template <class S>
 void grad_input(const GradInput& g) {
   using T = Sum<S>;
-  const int64_t blocks = (g.outputs + kBlock<T> - 1) / kBlock<T>;
-  alignas(64) T sums[kGradRows * 64 + kLanes<T>];
-  alignas(64) T tile[64 * kBlock<T>];
+  constexpr int64_t size = kBlock<T>;
+  const int64_t blocks = (g.outputs + size - 1) / size;
+  const bool pairs = kPairs && g.many && blocks > 1;
+  const int64_t pieces = pairs ? 2 : 1, wide = 64 / pieces;  // of a word's columns
+  alignas(64) T room[kGradRows * 64 + 2 * kLanes<T>];
+  T* const sums[2] = {room, room + kGradRows * 32 + kLanes<T>};
+  alignas(64) T tiles[2][64 * size];
   T* scratch = static_cast<T*>(g.scratch);
   for (int64_t row = g.begin; row < g.end; row += kGradRows) {
     const int64_t rows = g.end - row < kGradRows ? g.end - row : kGradRows;
     const S* grad = static_cast<const S*>(g.grad) + row * g.grad_stride;
     if (scratch)
       for (int64_t b = 0; b < blocks; ++b) {
-        const int64_t rest = g.outputs - b * kBlock<T>;
-        pack_straight<S>(grad + b * kBlock<T>, g.grad_stride, rows, rest < kBlock<T> ? rest : kBlock<T>,
-                         scratch + b * kGradRows * kBlock<T>);
+        const int64_t rest = g.outputs - b * size;
+        pack_straight<S>(grad + b * size, g.grad_stride, rows, rest < size ? rest : size,
+                         scratch + b * kGradRows * size);
       }
     for (int64_t w = g.word_begin; w < g.word_end; ++w) {
-      for (int64_t b = 0; b < blocks; ++b) {
-        const T* packed = tile;
-        if (g.packed)
-          packed = static_cast<const T*>(g.packed) + (b * g.columns + w * 64) * kBlock<T>;
-        else
-          pack_tile<S>(g, w, b, tile);
-        if (scratch)
-          sample<T>(g, row, rows, w, b, packed, scratch + b * kGradRows * kBlock<T>, kBlock<T>, sums);
-        else if constexpr (std::is_same_v<S, T>)
-          sample<T>(g, row, rows, w, b, packed, grad + b * kBlock<T>, g.grad_stride, sums);
+      const auto mask = [=](int64_t piece) { return pairs ? uint64_t{0xffffffff} << (piece * 32) : ~uint64_t{0}; };
+      for (int64_t b = 0, done = 1; b < blocks; b += done) {
+        Sampled<T> s{row, rows, w, 0, tiles[0], 64 * size, nullptr, size, kGradRows * size, nullptr, b == 0};
+        if (g.packed) {
+          s.packed = static_cast<const T*>(g.packed) + (b * g.columns + w * 64) * size;
+          s.step = g.columns * size;
+        } else {
+          pack_tile<S>(g, w, b, tiles[0]);
+          if (pairs && b + 1 < blocks) pack_tile<S>(g, w, b + 1, tiles[1]);
+        }
+        if (scratch) {
+          s.grad = scratch + b * kGradRows * size;
+        } else if constexpr (std::is_same_v<S, T>) {
+          s.grad = grad + b * size, s.grad_stride = g.grad_stride, s.grad_step = size;
+        }
+        for (int64_t i = 0; i < pieces; ++i) {
+          s.mask = mask(i), s.sums = sums[i];
+          done = sample(g, s, g.outputs - b * size, pairs);
+        }
       }
-      const int64_t columns = g.columns - w * 64 < 64 ? g.columns - w * 64 : 64;
-      const T* next = sums;
-      for (int64_t r = 0; r < rows; ++r) {
-        const uint64_t live = g.bits[(row + r) * g.bits_stride + w] & valid_bits(w, g.columns);
-        S* to = static_cast<S*>(g.grad_x) + (row + r) * g.grad_x_stride + w * 64;
-        next += expand<S>(live, next, to, columns);
+      for (int64_t i = 0; i < pieces && w * 64 + i * wide < g.columns; ++i) {
+        const int64_t first = w * 64 + i * wide, rest = g.columns - first;
+        const T* next = sums[i];
+        for (int64_t r = 0; r < rows; ++r) {
+          const uint64_t live = g.bits[(row + r) * g.bits_stride + w] & valid_bits(w, g.columns) & mask(i);
+          S* to = static_cast<S*>(g.grad_x) + (row + r) * g.grad_x_stride + first;
+          next += expand<S>(live >> (i * wide), next, to, rest < wide ? rest : wide);
+        }
       }
     }
   }

@@ -25,6 +25,7 @@ CallCounter grad_weight_calls("sparse_linear_grad_weight");
 
 constexpr int64_t kRows = 256;      // rows of x or dY that one thread works on at a time: their sums fit L2
 constexpr int64_t kPart = 256;      // columns of dW, likewise; half as many where threads would have nothing to do
+constexpr double kMany = 0.4;       // live share from which dX takes two blocks of outputs at once (measured)
 constexpr int64_t kSmallPart = 32;  // of few rows, which leave room for their sums in the first-level cache
 
 Dtype dtype_of(ScalarType type) {
@@ -220,6 +221,7 @@ Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t /*structure*/
     g.weight = wm.data, g.weight_stride = wm.stride;
     g.grad_x = om.data, g.grad_x_stride = om.stride;
     g.columns = columns, g.outputs = outputs;
+    g.many = live >= kMany;
     g.scratch = scratch ? scratch->data() : nullptr;
     for (int64_t i = begin; i < end; ++i) {
       g.begin = i / parts * kGradRows, g.end = std::min(gm.rows, g.begin + kGradRows);

@@ -43,6 +43,7 @@ struct GradInput {
   int64_t begin, end;
   int64_t word_begin, word_end;
   int64_t columns, outputs;
+  bool many;      // enough is live for pairs of blocks to pay
   void* scratch;  // [blocks][kGradRows][block] of sums: a place to pack dY; null: read dY where it is,
                   // which takes whole blocks of outputs in the dtype of the sums
 };
