@@ -161,11 +161,21 @@ def test_choices_by_shape_and_structure():
     assert tuning.way(sparse, ELEMENT, 4096, 1024, 512, x) == ELEMENT
     for structure in (COLUMN, ROW, TILE):
         assert tuning.way(auto, structure, 4096, 1024, 1024, x) == structure
-        assert tuning.way(auto, structure, 64, 256, 256, x) == ELEMENT
+        assert tuning.way(auto, structure, 64, 256, 256, x) == tuning.DENSE
         assert tuning.way(auto, structure, 64, 1024, 1024, x) == tuning.DENSE
         assert tuning.way(sparse, structure, 64, 256, 256, x) == structure
         assert tuning.way(sparse, structure, 0, 256, 256, x) == ELEMENT
         assert tuning.way(dense, structure, 4096, 1024, 1024, x) == tuning.DENSE
+
+
+def test_on_hopper_nothing_is_gathered_unasked(monkeypatch):
+    from dmt_kernels.ops.sparse_linear import tuning
+    from dmt_kernels.structure import TILE
+
+    monkeypatch.setattr(tuning, "_architecture", lambda device: 90)
+    x = torch.empty(0)
+    assert tuning.way(0, TILE, 65536, 4096, 4096, x) == tuning.DENSE
+    assert tuning.way(2, TILE, 65536, 4096, 4096, x) == TILE
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
