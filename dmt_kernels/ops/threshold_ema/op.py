@@ -122,6 +122,15 @@ def _fake_backward(grad, grad_information, x, theta, state, statistics):
     return x.new_empty(x.shape), theta.new_empty(theta.shape)
 
 
+def _backward_live(grad, grad_information, x, theta, state, statistics, store):
+    """Where no kernel does it all: masks by PyTorch, the rest by whatever serves the device."""
+    mask = reference.live_mask(x, theta, state)
+    gradients = torch.ops.dmt_kernels.threshold_ema_backward(
+        torch.where(mask, grad, 0), grad_information, x, theta, state, statistics
+    )
+    return *gradients, torch.where(mask, x, 0).contiguous() if store else x.new_empty(0)
+
+
 def _fake_backward_live(grad, grad_information, x, theta, state, statistics, store):
     return x.new_empty(x.shape), theta.new_empty(theta.shape), x.new_empty(x.shape if store else (0,))
 
@@ -160,7 +169,7 @@ define(
 define(
     "threshold_ema_backward_live(Tensor grad, Tensor? grad_information, Tensor x, Tensor theta, Tensor state,"
     " Tensor statistics, bool store) -> (Tensor, Tensor, Tensor)",
-    reference.backward_live,
+    _backward_live,
     _fake_backward_live,
 )
 torch.library.register_autograd(f"{NAMESPACE}::threshold_ema", _differentiate, setup_context=_save, lib=LIBRARY)

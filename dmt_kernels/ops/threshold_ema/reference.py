@@ -72,6 +72,12 @@ def threshold(theta: Tensor, state: Tensor, dtype: torch.dtype) -> Tensor:
     return (torch.sigmoid(theta.double()) * state[MU].double()).to(dtype)
 
 
+def live_mask(x: Tensor, theta: Tensor, state: Tensor) -> Tensor:
+    """Eq. 7 with the mu of `state`; a NaN compares false."""
+    dtype = work_dtype(x)
+    return x.to(dtype).abs() > threshold(theta, state, dtype)
+
+
 def gaussian_divergence(statistics: Tensor) -> Tensor:
     """Eq. 10 for [4, D] statistics: closed-form KL(masked || unmasked) of the fitted Gaussians, mean over features."""
     mean_q, var_q, mean_p, var_p = statistics
@@ -100,7 +106,7 @@ def forward(
     """The operator without gradients: x [..., D], theta [] or [D], state [4]; see the public function."""
     width, dtype = x.shape[-1], work_dtype(x)
     state = next_state(state, abs_sums(x) if sums is None else sums, alpha) if update else state.clone()
-    mask = x.to(dtype).abs() > threshold(theta, state, dtype)  # eq. 7; NaN compares false
+    mask = live_mask(x, theta, state)
     values = torch.where(mask, x, 0)
     live = mask.double().sum() / max(mask.numel(), 1)
     divergence, statistics = x.new_zeros((), dtype=dtype), x.new_zeros((4, 0), dtype=dtype)
@@ -174,7 +180,6 @@ def backward_live(
     store: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `backward`, but `grad` counts only where x is live, whatever it holds elsewhere; and, if `store`, x masked."""
-    dtype = work_dtype(x)
-    mask = x.to(dtype).abs() > threshold(theta, state, dtype)
+    mask = live_mask(x, theta, state)
     gradients = backward(torch.where(mask, grad, 0), grad_information, x, theta, state, statistics)
     return *gradients, torch.where(mask, x, 0).contiguous() if store else x.new_empty(0)

@@ -1,4 +1,4 @@
-"""`threshold_ema` in Triton: the same two launches, blocks and order of sums as the CUDA kernels.
+"""`threshold_ema` in Triton, in two launches; it runs where the CUDA kernels are not built.
 
 A program works on one strip of 64 columns and a run of rows. Partial sums are added by whichever program arrives last,
 in the order of the programs, so results do not depend on scheduling.
