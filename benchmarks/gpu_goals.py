@@ -1,7 +1,7 @@
 """Every goal for the GPU kernels, measured against the strongest baselines: tables and JSON.
 
-python benchmarks/gpu_goals.py FOLDER [--only threshold ...]    goals.json and goals.md; a CUDA device, two minutes
-python benchmarks/gpu_goals.py FOLDER --page RUN.json ...       goals.md alone, from earlier runs
+python benchmarks/gpu_goals.py FOLDER [--only threshold ...]    goals.json, .md, .png; a CUDA device, two minutes
+python benchmarks/gpu_goals.py FOLDER --page RUN.json ...       the page alone, from earlier runs
 
 Candidates take turns in one process; times are medians of GPU events, with L2 overwritten before each call, after
 results were checked. A call's time has the host's share where the host is slower than the kernels; "in a graph" is
@@ -25,7 +25,7 @@ from dmt.bench.case import Candidate, Case, Row, WrongOutput, measure
 from dmt_kernels import masked_linear, threshold_ema
 
 sys.path.insert(0, str(Path(__file__).parent))
-from gpu_page import page
+from gpu_page import write
 
 DEVICE = "cuda"
 DTYPES = ("float32", "bfloat16")
@@ -223,13 +223,13 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.page:
-        (options.folder / "goals.md").write_text(page([json.loads(file.read_text()) for file in options.page]))
+        write([json.loads(file.read_text()) for file in options.page], options.folder)
         return
     if not torch.cuda.is_available():
         sys.exit("gpu_goals.py needs a CUDA device; none is visible to torch")
     content = measured(options.only)
     (options.folder / "goals.json").write_text(json.dumps(content, indent=1))
-    (options.folder / "goals.md").write_text(page([content]))
+    write([content], options.folder)
     if content["wrong"]:
         sys.exit(f"{len(content['wrong'])} results were wrong and were not timed")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import math
 from collections.abc import Callable
+from pathlib import Path
 
 from dmt.bench.case import Row
 
@@ -55,6 +58,31 @@ def _table(rows: list[Row], columns: tuple[str, ...], cells: Callable[[Row], tup
     return lines
 
 
+def draw(found: dict[str, dict[str, float]], title: str, target: Path) -> None:
+    """Times of the captured calls over the size of x, as a PNG; nothing without matplotlib."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
+    for panel, dtype in zip(panels, ("float32", "bfloat16"), strict=True):
+        sizes = {what: times for what, times in found.items() if what.startswith(dtype)}
+        elements = [math.prod(map(int, what.split(", ")[1].split(" x "))) for what in sizes]
+        for name in next(iter(sizes.values())):
+            style = {"color": "black", "linestyle": "--"} if name == "copy" else {}
+            panel.loglog(elements, [times[name] for times in sizes.values()], marker="o", label=name, **style)
+        panel.set(title=dtype, xlabel="elements of x")
+        panel.grid(True, which="both", alpha=0.25)
+    panels[0].set_ylabel("microseconds")
+    panels[0].legend()
+    figure.suptitle(title)
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
+
+
 def _captured(found: dict[str, dict[str, float]]) -> list[str]:
     names = next(iter(found.values()))
     lines = [f"| | {' | '.join(names)} | forward, of a copy |", "|" + "---|" * (len(names) + 2)]
@@ -62,6 +90,17 @@ def _captured(found: dict[str, dict[str, float]]) -> list[str]:
         cells = " | ".join(f"{t:.1f}" for t in times.values())
         lines.append(f"| {what} | {cells} | {times['forward'] / times['copy']:.2f} |")
     return lines
+
+
+def write(runs: list[dict], folder: Path) -> None:
+    """goals.md, and goals.png where `threshold_ema` was captured."""
+    (folder / "goals.md").write_text(page(runs))
+    for run in runs:
+        if "captured" in run:
+            c = run["conditions"]
+            draw(
+                run["captured"], f"threshold_ema in CUDA graphs, {c['gpu']}, commit {c['commit']}", folder / "goals.png"
+            )
 
 
 def page(runs: list[dict]) -> str:
@@ -75,7 +114,8 @@ def page(runs: list[dict]) -> str:
         lines.append(f"torch {c['torch']}, Python {c['python']}, {c['date']}. Measured ceilings: {ceilings}.")
         lines.append(f"Bytes kept for the backward pass by each element of a bfloat16 x: {kept}.")
         if captured := run.get("captured"):
-            lines += ["", "### threshold_ema, each call captured and replayed", "", *_captured(captured)]
+            lines += ["", "### threshold_ema, each call captured and replayed", "", "![times](goals.png)", ""]
+            lines += _captured(captured)
         rows = [Row.from_json(row) for row in run["rows"]]
         for op in dict.fromkeys(row.op for row in rows):
             of_op = [row for row in rows if row.op == op]
