@@ -141,3 +141,23 @@ def test_errors():
         masked_linear(x, theta, state, weight.double())
     with pytest.raises(ValueError, match="impl must be one of"):
         masked_linear(x, theta, state, weight, impl="none")
+
+
+@pytest.mark.parametrize("information", [False, True])
+def test_gradients_around_a_dense_product(information):
+    """The way of a GPU, which any device can go: the products in full, the mask in the threshold's backward pass."""
+    from dmt_kernels.ops.masked_linear import op
+
+    g = torch.Generator().manual_seed(0)
+    x, weight, grad = (torch.randn(s, generator=g, dtype=torch.float64) for s in ((3, 20, 70), (9, 70), (3, 20, 9)))
+    theta, state = torch.tensor(0.3), torch.tensor([0.7, 1, 0, 0])
+    _, masked = reference.forward(x, theta, state, weight, None, 0.9, True, information)
+    upstream = torch.tensor(0.7, dtype=torch.float64) if information else None
+    expected = reference.backward(grad, upstream, x, theta, weight, masked)
+    kept = (masked.state, masked.statistics if information else None)
+    got = op._backward_dense(grad, upstream, x, theta, weight, kept, need_weight=True, need_bias=True)
+    torch.testing.assert_close(got, expected)
+    assert op._backward_dense(grad, upstream, x, theta, weight, kept, need_weight=False, need_bias=False)[2:] == (
+        None,
+        None,
+    )

@@ -133,16 +133,17 @@ def test_a_graph_follows_the_mask(structure, impl):
         assert torch.equal(state, after)
 
 
+@pytest.mark.parametrize("impl", ["auto", "sparse"])
 @pytest.mark.parametrize("structure", STRUCTURES)
-def test_nothing_waits_for_the_device(structure):
+def test_nothing_waits_for_the_device(structure, impl):
     x = torch.randn(600, 256, device="cuda", requires_grad=True)
     weight = torch.randn(128, 256, device="cuda", requires_grad=True)
     theta, state = torch.zeros((), device="cuda", requires_grad=True), ema_state("cuda")
-    masked_linear(x, theta, state, weight, structure=structure, impl="sparse")[0].sum().backward()  # compiles
+    masked_linear(x, theta, state, weight, structure=structure, impl=impl)[0].sum().backward()  # compiles
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        y, masked = masked_linear(x, theta, state, weight, structure=structure, information=True, impl="sparse")
+        y, masked = masked_linear(x, theta, state, weight, structure=structure, information=True, impl=impl)
         (y.sum() + masked.information).backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
