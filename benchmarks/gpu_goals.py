@@ -32,7 +32,7 @@ DTYPES = ("float32", "bfloat16")
 THRESHOLD_SHAPES = ((64, 256), (1024, 512), (4096, 512), (4096, 1024), (16384, 1024), (65536, 1024))
 COMPILED_SHAPES = ((64, 256), (4096, 512), (65536, 1024))
 COMPILED = {"compiled by_mean", "compiled variances", "compiled gradients", "compiled gradients_information"}
-"""Of the compiled forms, those that were fastest on a GPU; compiling all takes minutes."""
+"""One form of each kind, not the best of several as on the CPU: compiling all takes minutes."""
 FUSED_SHAPES = ((64, 256), (1024, 256), (1024, 512), (4096, 512), (4096, 1024), (16384, 1024))
 STRUCTURED_SHAPES = ((4096, 1024), (16384, 1024))
 ELEMENT_SHAPES = ((1024, 256), (4096, 512), (4096, 1024))

@@ -12,7 +12,8 @@ from dmt.bench.case import Row
 HEAD = """Candidates take turns in one process; times are medians of GPU events in microseconds, with L2 overwritten
 before each call, after results were checked. A call's time has the host's share where the host is slower than the
 kernels; "graph" is the same call captured and replayed, which leaves the kernels alone. y, dX, dW: x [M, K] and a
-square weight, K = N the second number of the shape. "torch" is the vendor's product of an x that is masked already."""
+square weight, K = N the second number of the shape. "torch" is the vendor's product of an x that is masked already;
+"compiled" is one form under torch.compile, not the best of several."""
 
 
 def _cell(row: Row, name: str) -> str:
