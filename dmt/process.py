@@ -18,6 +18,11 @@ def waiting() -> dict[str, str]:
     return {name: os.environ[name] for name in WAITING if name in os.environ}
 
 
+def unwind(number: int, frame: object) -> None:
+    """For SIGTERM in a process of ours that another ends: the stack unwinds, so that unfinished files are removed."""
+    raise SystemExit(128 + number)
+
+
 def settle(*, patient: bool = True) -> None:
     """Called first in every program, for its processes too: before torch, which reads the environment once.
 

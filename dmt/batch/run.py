@@ -15,7 +15,7 @@ from queue import SimpleQueue
 
 from ..atomic import made_folder
 from ..errors import InputError
-from ..process import waiting
+from ..process import unwind, waiting
 from .jobs import Job, Maker
 from .report import STATE, Outcome, Summary, write_report
 from .work import Worker, finished
@@ -71,12 +71,8 @@ _worker: Worker | None = None
 def _start(folder: str, maker: Maker, threads: int) -> None:
     global _worker  # one per process of a pool
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the batch itself says who stops
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, unwind)
     _worker = Worker(folder, maker, threads)
-
-
-def _stop(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)  # unwinds the stack, so that the unfinished file goes
 
 
 def _make(job: Job) -> Outcome:

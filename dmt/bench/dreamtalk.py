@@ -102,11 +102,12 @@ def renderer_stage(
             return renderer(portrait.expand(len(motion), -1, -1, -1), motion).image
 
     runs: dict[str, Callable[[], object]] = {"plain": plain}
+    prepared = {name: form.to(device).prepare(portrait) for name, form in forms.items()}
     for name, form in forms.items():
-        runs[name] = partial(_picture, form.to(device), form.prepare(portrait), motion)
+        runs[name] = partial(_picture, form, prepared[name], motion)
     if device == "cuda":
-        form = forms["fast"]
-        runs["fast, graph"] = partial(_replayed, GraphedRenderer(form, form.prepare(portrait), frames), motion)
+        graphed = GraphedRenderer(forms["fast"], prepared["fast"], len(motion))
+        runs["fast, graph"] = partial(_replayed, graphed, motion)
 
     def check() -> dict[str, object]:
         with without_tf32(device):

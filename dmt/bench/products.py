@@ -20,10 +20,10 @@ from dmt_kernels.ops.sparse_linear import reference
 
 from . import axpy, threshold
 from .case import Candidate, Case, Work
+from .threshold import DTYPES
 
 LEGS = ("y", "dX", "dW")
 AUTO, SPARSE = 0, 2  # route numbers of the compiled operators
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OPS = torch.ops.dmt_kernels
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -14,6 +13,7 @@ from torch import nn
 
 from ..corpus import Corpus
 from ..model import MotionModel
+from ..process import unwind
 from .config import TrainingConfig
 from .denoiser import DenoiserStage
 from .encoders import AcousticStage, ProsodicStage
@@ -101,7 +101,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _encoder_process(config: TrainingConfig, name: str) -> None:
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # unwinds, so that files are removed
+    signal.signal(signal.SIGTERM, unwind)
     torch.set_num_threads(1)
     train_encoder(config, name)
 

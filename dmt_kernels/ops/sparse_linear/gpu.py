@@ -32,10 +32,10 @@ def forward(x: Tensor, bits: Tensor, weight: Tensor, bias: Tensor | None, struct
     y = x.new_empty((*x.shape[:-1], outputs))
     if y.numel() == 0:
         return y
-    left, halves = _rows(x), _halves(bits)
     how = way(route, structure, rows, columns, outputs, x)
     if how == DENSE and structure != ELEMENT:
         return _OPS.sparse_linear(x, bits, weight, bias, ELEMENT, DENSE_ROUTE)
+    left, halves = _rows(x), _halves(bits)
     if how == DENSE:
         with torch.autocast(x.device.type, enabled=False):
             return F.linear(expand(left, halves, None, columns), weight, bias).reshape(y.shape)
@@ -60,10 +60,10 @@ def grad_input(grad: Tensor, bits: Tensor, weight: Tensor, structure: int, route
     shape = (*grad.shape[:-1], columns)
     if rows == 0 or columns == 0:
         return grad.new_empty(shape)
-    left, halves = _rows(grad), _halves(bits)
     how = way(route, structure, rows, columns, outputs, grad)
     if how == DENSE and structure != ELEMENT:
         return _OPS.sparse_linear_grad_input(grad, bits, weight, ELEMENT, DENSE_ROUTE)
+    left, halves = _rows(grad), _halves(bits)
     if how == DENSE:
         with torch.autocast(grad.device.type, enabled=False):
             return expand(left @ weight, halves, None, columns).reshape(shape)
@@ -87,10 +87,10 @@ def grad_weight(grad: Tensor, x: Tensor, bits: Tensor, structure: int, route: in
     outputs, columns, rows = grad.shape[-1], x.shape[-1], x.shape[:-1].numel()
     if rows == 0 or outputs == 0 or columns == 0:
         return x.new_zeros((outputs, columns))
-    right, left, halves = _rows(grad), _rows(x), _halves(bits)
     how = way(route, structure, rows, columns, outputs, x)
     if how == DENSE and structure != ELEMENT:
         return _OPS.sparse_linear_grad_weight(grad, x, bits, ELEMENT, DENSE_ROUTE)
+    right, left, halves = _rows(grad), _rows(x), _halves(bits)
     if how == DENSE:
         with torch.autocast(x.device.type, enabled=False):
             return right.t() @ expand(left, halves, None, columns)

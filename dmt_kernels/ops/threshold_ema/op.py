@@ -122,13 +122,9 @@ def _fake_backward(grad, grad_information, x, theta, state, statistics):
     return x.new_empty(x.shape), theta.new_empty(theta.shape)
 
 
-def _backward_live(grad, grad_information, x, theta, state, statistics, store):
+def _backward_live(*arguments):
     """Where no kernel does it all: masks by PyTorch, the rest by whatever serves the device."""
-    mask = reference.live_mask(x, theta, state)
-    gradients = torch.ops.dmt_kernels.threshold_ema_backward(
-        torch.where(mask, grad, 0), grad_information, x, theta, state, statistics
-    )
-    return *gradients, torch.where(mask, x, 0).contiguous() if store else x.new_empty(0)
+    return reference.backward_live(*arguments, backward=torch.ops.dmt_kernels.threshold_ema_backward)
 
 
 def _fake_backward_live(grad, grad_information, x, theta, state, statistics, store):

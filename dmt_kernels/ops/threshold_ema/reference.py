@@ -11,6 +11,7 @@ Two choices that the equations leave open:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -178,6 +179,7 @@ def backward_live(
     state: Tensor,
     statistics: Tensor,
     store: bool,
+    backward: Callable[..., tuple[Tensor, Tensor]] = backward,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `backward`, but `grad` counts only where x is live, whatever it holds elsewhere; and, if `store`, x masked."""
     mask = live_mask(x, theta, state)
