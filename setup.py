@@ -7,8 +7,8 @@ Environment, read at build time only:
   CXX                            the C++ compiler; default c++
 
 Sources are found by name: csrc/*/*_cpu.cpp for any processor, *_cpu_avx2.cpp and *_cpu_avx512.cpp with those
-instruction sets (chosen at run time), csrc/*/*_cuda.cu for the GPU. All use torch's stable ABI alone, so one build
-serves later versions of torch.
+instruction sets (chosen at run time), csrc/*/*_cuda.cu for the GPU, *_sm90a_cuda.cu for Hopper alone. All use torch's
+stable ABI alone, so one build serves later versions of torch.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
 TORCH_TARGET = "0x020b000000000000"  # the stable ABI of torch 2.11
 ARCHITECTURES = ("8.0", "8.9", "9.0")
+HOPPER = ["-gencode=arch=compute_90a,code=sm_90a"]  # what only Hopper has is in sources of its own
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 COMMON = ["-O3", "-std=c++17", f"-DTORCH_TARGET_VERSION={TORCH_TARGET}", "-DNDEBUG"]
 # GCC 12 takes the deliberately undefined registers of its own intrinsics, and empty optionals, for mistakes.
@@ -137,7 +138,8 @@ class Build(build_ext):
     def compiler_for(self, source: str) -> list[str]:
         if source.endswith(".cu"):
             host = [f"-Xcompiler={flag}" for flag in HOST]
-            return [str(cuda_home() / "bin" / "nvcc"), *COMMON, *gencode(), *host, "-DUSE_CUDA", "--threads=0"]
+            targets = HOPPER if source.endswith("_sm90a_cuda.cu") else gencode()
+            return [str(cuda_home() / "bin" / "nvcc"), *COMMON, *targets, *host, "-DUSE_CUDA", "--threads=0"]
         stem = Path(source).stem
         isa = AVX512 if stem.endswith("_avx512") else AVX2 if stem.endswith("_avx2") else []
         return [os.environ.get("CXX", "c++"), *COMMON, *HOST, *isa]

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "../hopper/product.h"
 #include "checks.h"
 #include "tile_product.cuh"
 
@@ -17,9 +18,9 @@ CallCounter grad_weight_calls("sparse_linear_grad_weight");
 CallCounter dense_calls("sparse_linear_dense");
 
 enum Route : int64_t { kAuto = 0, kDense = 1, kSparse = 2 };
-constexpr int64_t kElement = 0;
-constexpr int64_t kBlocksWanted = 256;  // fewer tiles than this leave a large GPU idle
-constexpr int64_t kPartRows = 256;      // of the sum of dW, at least
+constexpr int64_t kElement = 0, kTiles = 3;  // dmt_kernels/structure.py
+constexpr int64_t kBlocksWanted = 256;       // fewer tiles than this leave a large GPU idle
+constexpr int64_t kPartRows = 256;           // of the sum of dW, at least
 
 // Elementwise masks save no multiplications on tensor cores: a fused product is worth the launch that it saves, and no
 // more. On an H200, bfloat16, 1024 x 256 x 256, it takes 18 us, and a mask and the vendor's product 10; but called one
@@ -188,6 +189,31 @@ std::vector<int64_t> with_width(const Tensor& t, int64_t width) {
 
 Tensor flat(const Tensor& t, const Matrix& m) { return torch::stable::reshape(t, {m.rows, m.columns}); }
 
+// ---- Hopper ----
+
+hopper::Matrix view(const Matrix& m) { return {m.owner.data_ptr(), m.rows, m.columns, m.stride}; }
+
+// `out` [..., columns] = left by the weight, with the mask on the left (y) or on the result (dX); false: not for this
+// device, type or shape.
+bool on_hopper(const Matrix& left, const Tensor& bits, const Matrix& weight, const Tensor* bias, const Tensor& out,
+               bool input, int64_t structure) {
+  const ScalarType type = out.scalar_type();
+  if (type != ScalarType::BFloat16 && type != ScalarType::Half) return false;
+  const Tensor words = as_contiguous(bits);
+  const hopper::Job job{type,
+                        view(left),
+                        view(weight),
+                        out.data_ptr(),
+                        out.size(out.dim() - 1),
+                        static_cast<const int64_t*>(words.data_ptr()),
+                        bias ? bias->data_ptr() : nullptr,
+                        input,
+                        structure == kTiles};
+  if (!hopper::takes(job)) return false;
+  hopper::run(job, out);
+  return true;
+}
+
 // ---- operators ----
 
 Tensor forward(const Tensor& x, const Tensor& bits, const Tensor& weight, const std::optional<Tensor>& bias,
@@ -196,12 +222,16 @@ Tensor forward(const Tensor& x, const Tensor& bits, const Tensor& weight, const 
   check_forward(x, bits, weight, bias ? &*bias : nullptr);
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
   const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
+  std::optional<Tensor> b;
+  if (bias) b = as_contiguous(*bias);
+  if (route != kDense) {
+    const Tensor y = empty_with_width(x, wm.rows, x.scalar_type());
+    if (y.numel() == 0 || on_hopper(xm, bits, wm, b ? &*b : nullptr, y, false, structure)) return y;
+  }
   if (goes_dense(route, structure, x.scalar_type(), xm.rows, xm.columns, wm.rows))
     return torch::stable::reshape(dense_product(masked_copy(xm, bm), weight, bias), with_width(x, wm.rows));
   const Tensor y = empty_with_width(x, wm.rows, x.scalar_type());
   if (y.numel() == 0) return y;
-  std::optional<Tensor> b;
-  if (bias) b = torch::stable::contiguous(*bias);
   with_type(x.scalar_type(), [&](auto t) {
     using T = decltype(t);
     const Mask mask = mask_of(bm);
@@ -220,6 +250,10 @@ Tensor grad_input(const Tensor& grad, const Tensor& bits, const Tensor& weight, 
   const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
   const Matrix gm = matrix(grad), bm = matrix(bits), wm = matrix(weight);
   const int64_t columns = wm.columns, outputs = wm.rows;
+  if (route != kDense) {
+    const Tensor out = empty_with_width(grad, columns, grad.scalar_type());
+    if (out.numel() == 0 || on_hopper(gm, bits, wm, nullptr, out, true, structure)) return out;
+  }
   if (goes_dense(route, structure, grad.scalar_type(), gm.rows, columns, outputs)) {
     const Tensor full = dense_product(flat(grad, gm), torch::stable::transpose(weight, 0, 1), std::nullopt);
     mask_into(matrix(full), bm, full);

@@ -1,0 +1,153 @@
+// Launches of product_kernel.cuh. Nothing is read back and the grid depends on shapes alone: safe in CUDA graphs.
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+
+#include "../cuda_common.h"
+#include "product.h"
+#include "product_kernel.cuh"
+
+namespace dmt::hopper {
+namespace {
+
+constexpr int kSharedMemory = 227 * 1024;  // that a block may have
+constexpr int kDevices = 64;
+
+int current_device() {
+  int device = 0;
+  cuda_check(cudaGetDevice(&device));
+  return device;
+}
+
+int attribute(cudaDeviceAttr which, int device) {
+  int value = 0;
+  cuda_check(cudaDeviceGetAttribute(&value, which, device));
+  return value;
+}
+
+// Multiprocessors of the current device if it is a Hopper, otherwise -1; asked once.
+int multiprocessors() {
+  static std::atomic<int> known[kDevices];
+  const int device = current_device();
+  std::atomic<int>& count = known[std::min(device, kDevices - 1)];
+  if (count.load(std::memory_order_relaxed) == 0) {
+    const bool hopper = attribute(cudaDevAttrComputeCapabilityMajor, device) == 9;
+    count.store(hopper ? attribute(cudaDevAttrMultiProcessorCount, device) : -1, std::memory_order_relaxed);
+  }
+  return count.load(std::memory_order_relaxed);
+}
+
+// The driver's encoder, found through the runtime so that nothing has to be linked against the driver.
+decltype(&cuTensorMapEncodeTiled) encoder() {
+  static const auto found = [] {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult result;
+    cuda_check(
+        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result));
+    STD_TORCH_CHECK(result == cudaDriverEntryPointSuccess, "sparse_linear: the driver has no tensor maps");
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+  }();
+  return found;
+}
+
+// How the copy engine sees a matrix: boxes of `rows` rows and 64 columns, swizzled.
+CUtensorMap map_of(const Matrix& m, ScalarType type, int rows) {
+  CUtensorMap map;
+  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(m.columns), static_cast<cuuint64_t>(m.rows)};
+  const cuuint64_t strides[] = {static_cast<cuuint64_t>(m.stride) * 2};
+  const cuuint32_t box[] = {kSide, static_cast<cuuint32_t>(rows)}, each[] = {1, 1};
+  const auto dtype = type == ScalarType::Half ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  const CUresult made =
+      encoder()(&map, dtype, 2, const_cast<void*>(m.data), sizes, strides, box, each, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  STD_TORCH_CHECK(made == CUDA_SUCCESS, "sparse_linear: the driver refuses a tensor map of ", m.rows, " x ", m.columns);
+  return map;
+}
+
+bool is_mapped(const Matrix& m) {
+  return reinterpret_cast<uintptr_t>(m.data) % 16 == 0 && m.stride % 8 == 0 && m.rows > 0 && m.columns > 0 &&
+         m.rows < INT32_MAX && m.columns < INT32_MAX;
+}
+
+int blocks_across(int64_t size, int each) { return static_cast<int>((size + each - 1) / each); }
+
+template <class T, bool kInput, int kColumns>
+void launch(const Job& job, Arguments a, cudaStream_t stream) {
+  const auto kernel = product_kernel<T, kInput, kColumns>;
+  static std::atomic<bool> allowed[kDevices];
+  std::atomic<bool>& done = allowed[std::min(current_device(), kDevices - 1)];
+  if (!done.load(std::memory_order_relaxed)) {
+    cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedMemory));
+    done.store(true, std::memory_order_relaxed);
+  }
+  const CUtensorMap left = map_of(job.left, job.type, kSide);
+  const CUtensorMap right = map_of(job.weight, job.type, kInput ? kSide : kColumns);
+  a.panels = blocks_across(job.out_columns, kColumns);
+  const int items = a.downs * a.panels, blocks = std::min(items, multiprocessors());
+  const int rounds = (items + blocks - 1) / blocks;
+  a.stages = std::min<int>(kSharedMemory / shared_bytes<kColumns>(1), std::max(rounds * a.depth, 1));
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes<kColumns>(a.stages));
+  config.stream = stream;
+  cudaLaunchAttribute early;
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &early;
+  config.numAttrs = a.strips ? 1 : 0;
+  cuda_check(cudaLaunchKernelEx(&config, kernel, left, right, static_cast<T*>(job.out), a));
+}
+
+// Wide blocks read less, narrow ones are more to share out.
+template <class T, bool kInput>
+void launch_sized(const Job& job, const Arguments& a, cudaStream_t stream) {
+  const char* wanted = std::getenv("DMT_COLUMNS");
+  int columns = kInput && a.strips ? 128 : 256;  // two tiles of dX can be told apart
+  while (columns > kSide && a.downs * blocks_across(job.out_columns, columns) < multiprocessors() * 3 / 4) columns /= 2;
+  if (wanted) columns = std::atoi(wanted);
+  if (columns == 256) return launch<T, kInput, 256>(job, a, stream);
+  if (columns == 128) return launch<T, kInput, 128>(job, a, stream);
+  launch<T, kInput, 64>(job, a, stream);
+}
+
+}  // namespace
+
+bool takes(const Job& job) {
+  if (job.type != ScalarType::BFloat16 && job.type != ScalarType::Half) return false;
+  if (!is_mapped(job.left) || !is_mapped(job.weight) || job.out_columns % 8 != 0) return false;
+  if (reinterpret_cast<uintptr_t>(job.bias) % 4 != 0 || reinterpret_cast<uintptr_t>(job.out) % 16 != 0) return false;
+  if (blocks_across(job.left.rows, kSide * kGroups) * blocks_across(job.out_columns, kSide) >= INT32_MAX / 2)
+    return false;
+  return multiprocessors() > 0;
+}
+
+void run(const Job& job, const Tensor& like) {
+  const cudaStream_t stream = stream_of(like);
+  const int64_t masked = job.input ? job.out_columns : job.left.columns;
+  Arguments a{};
+  a.rows = job.left.rows;
+  a.downs = blocks_across(job.left.rows, kSide * kGroups);
+  a.depth = blocks_across(job.left.columns, kSide);
+  a.columns = static_cast<int>(job.out_columns);
+  a.bits = reinterpret_cast<const uint2*>(job.bits);
+  a.words = words(masked);
+  a.bias = job.bias;
+  Tensor strips;
+  if (job.by_tile && a.words <= kMostListed) {
+    const int count = blocks_across(job.left.rows, kSide);
+    strips = empty({count, 2}, ScalarType::Long, like);
+    auto* found = static_cast<Strip*>(strips.mutable_data_ptr());
+    strips_kernel<<<static_cast<unsigned>(count), 256, 0, stream>>>(a.bits, a.rows, static_cast<int>(masked),
+                                                                    static_cast<int>(a.words), found);
+    launch_check();
+    a.strips = found;
+  }
+  if (job.type == ScalarType::Half) {
+    job.input ? launch_sized<__half, true>(job, a, stream) : launch_sized<__half, false>(job, a, stream);
+  } else {
+    job.input ? launch_sized<__nv_bfloat16, true>(job, a, stream) : launch_sized<__nv_bfloat16, false>(job, a, stream);
+  }
+}
+
+}  // namespace dmt::hopper
