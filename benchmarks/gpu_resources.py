@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
@@ -41,32 +40,15 @@ def triton_lines(architecture: int) -> Iterator[str]:
         yield f"| {' | '.join(map(str, cells))} |"
 
 
-def compile_cuda(source: Path) -> str:
-    """What nvcc reports of one file."""
-    command = [
-        "nvcc",
-        "-O3",
-        "-std=c++17",
-        "-DTORCH_TARGET_VERSION=0x020b000000000000",
-        "-DUSE_CUDA",
-        "-Xcompiler=-fPIC",
-    ]
-    command += [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ahead.ARCHITECTURES]
-    command += [f"-I{ROOT / 'csrc'}", "-isystem", str(Path(torch.__file__).parent / "include"), "--resource-usage"]
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [*command, "-c", str(source), "-o", f"{folder}/kernels.o"], capture_output=True, text=True, check=True
-        )
-    return done.stdout + done.stderr
-
-
 def cuda_lines(source: Path) -> Iterator[str]:
     """A line for every kernel and architecture: the most that any of its instances takes."""
-    entry = r"Compiling entry function '(\w+)' for 'sm_(\d+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
+    entry = r"Compiling entry function '(\w+)' for 'sm_(\d+a?)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
     used = r".*?Used (\d+) registers(?:[^\n]*?(\d+) bytes smem)?"
     of_kernel: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
-    for name, sm, stores, loads, registers, shared in re.findall(entry + used, compile_cuda(source), re.DOTALL):
-        kernel = re.search(r"\d(product|add_parts|[a-z_]*kernel)(?=[IE])", name).group(1)
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = ahead.compile_cuda(source, Path(folder) / "kernels.o")
+    for name, sm, stores, loads, registers, shared in re.findall(entry + used, compiled, re.DOTALL):
+        kernel = re.search(r"\d(product|add_parts|[a-z_]*kernel)(?=[IEP])", name).group(1)
         of_kernel[kernel, sm].append((int(registers), int(stores) + int(loads), int(shared or 0)))
     for (kernel, sm), found in sorted(of_kernel.items()):
         registers, spills, shared = (max(column) for column in zip(*found, strict=True))

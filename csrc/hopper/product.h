@@ -25,7 +25,10 @@ struct Job {
   bool by_tile;         // dead tiles of 64 x 64 are worth looking for
 };
 
-// Whether this device and these shapes will do.
+// Whether the current device is a Hopper.
+bool is_here();
+
+// Whether it is, and types, shapes and places will do.
 bool takes(const Job& job);
 
 // `like` says on which device to allocate.

@@ -41,6 +41,38 @@ __device__ inline void arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
+// ---- pairs of numbers ----
+
+template <class T>
+constexpr bool kIsBrain = std::is_same_v<T, __nv_bfloat16>;
+
+template <class T>
+__device__ inline uint32_t packed(float a, float b) {
+  if constexpr (kIsBrain<T>) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+    return *reinterpret_cast<const uint32_t*>(&pair);
+  } else {
+    const __half2 pair = __floats2half2_rn(a, b);
+    return *reinterpret_cast<const uint32_t*>(&pair);
+  }
+}
+
+template <class T>
+__device__ inline float2 unpacked(uint32_t pair) {
+  if constexpr (kIsBrain<T>) {
+    return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&pair));
+  } else {
+    return __half22float2(*reinterpret_cast<const __half2*>(&pair));
+  }
+}
+
+// ---- shared memory whose size the launch says ----
+
+__device__ inline uint8_t* launched_memory() {
+  extern __shared__ __align__(1024) uint8_t memory[];
+  return memory;
+}
+
 // ---- registers, which warpgroups hand to one another ----
 
 template <int kCount>
@@ -87,16 +119,6 @@ __device__ inline uint32_t spread_signs(uint32_t a, uint32_t b) {
 
 // ---- products of a warpgroup: 64 x N sums += 64 x 16 by 16 x N ----
 
-// A tile: rows of 128 bytes, swizzled, so that 16-byte pieces are exchanged within groups of eight rows. `next_tile`:
-// bytes to the tile on the right, where the right operand's rows are wider than one.
-__device__ inline uint64_t descriptor(uint32_t tile, int next_tile = 0) {
-  constexpr uint64_t kGroupOfRows = 1024 / 16, kSwizzle128 = 1;
-  return static_cast<uint64_t>((tile & 0x3ffff) >> 4) | static_cast<uint64_t>(next_tile / 16) << 16 |
-         kGroupOfRows << 32 | kSwizzle128 << 62;
-}
-constexpr uint64_t kStepAlongRow = 32 / 16;    // the next 16 columns of a tile
-constexpr uint64_t kStepDown = 16 * 128 / 16;  // the next 16 rows
-
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 
@@ -104,9 +126,6 @@ __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync
 // row (from 4 * j on) and eight rows further down (from 4 * j + 2 on).
 template <int N>
 struct Products;
-
-template <class T>
-constexpr bool kIsBrain = std::is_same_v<T, __nv_bfloat16>;
 
 #define DMT_F4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define DMT_F32(i)                                                                                         \

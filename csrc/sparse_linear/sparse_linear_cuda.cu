@@ -1,6 +1,7 @@
 // The sparse-gradient matrix product on a GPU: one launch each for y and dX, two for dW where its sum is cut in parts.
-// No choice here reads the device, and no memory is kept between calls: safe under CUDA graphs. It is made for small
-// products, where launches count; large ones go to the vendor's library, or by structure to Triton.
+// No choice here reads the device, and no memory is kept between calls: safe under CUDA graphs. The kernels of this
+// file are made for small products, where launches count; Hopper has its own in 16 bits (../hopper); the rest goes to
+// the vendor's library, or by structure to Triton.
 #include <algorithm>
 #include <optional>
 #include <vector>
@@ -15,21 +16,21 @@ namespace {
 CallCounter forward_calls("sparse_linear");
 CallCounter grad_input_calls("sparse_linear_grad_input");
 CallCounter grad_weight_calls("sparse_linear_grad_weight");
-CallCounter dense_calls("sparse_linear_dense");
+CallCounter dense_calls("sparse_linear_dense"), hopper_calls("sparse_linear_hopper");
 
 enum Route : int64_t { kAuto = 0, kDense = 1, kSparse = 2 };
 constexpr int64_t kElement = 0, kTiles = 3;  // dmt_kernels/structure.py
 constexpr int64_t kBlocksWanted = 256;       // fewer tiles than this leave a large GPU idle
 constexpr int64_t kPartRows = 256;           // of the sum of dW, at least
 
-// Elementwise masks save no multiplications on tensor cores: a fused product is worth the launch that it saves, and no
-// more. On an H200, bfloat16, 1024 x 256 x 256, it takes 18 us, and a mask and the vendor's product 10; but called one
-// by one these take the host longer. With 4096 x 512 x 512 it takes 39 us, and these 14. In float32 they win at once.
+// Elementwise masks save no multiplications on tensor cores: a fused product of this file is worth the launch that it
+// saves, and no more. On an H200, bfloat16, 1024 x 256 x 256, dW takes 24 us, and a mask and the vendor's product less;
+// but called one by one these take the host longer. In float32 they win at once.
 constexpr int64_t kNarrow = 512, kSmall = int64_t{1} << 27;
 
 bool goes_dense(int64_t route, int64_t structure, ScalarType type, int64_t rows, int64_t columns, int64_t outputs) {
   if (route != kAuto) return route == kDense;
-  if (structure != kElement) return false;
+  if (structure != kElement) return hopper::is_here();
   return type == ScalarType::Float || std::max(columns, outputs) > kNarrow || rows * columns * outputs >= kSmall;
 }
 
@@ -210,6 +211,7 @@ bool on_hopper(const Matrix& left, const Tensor& bits, const Matrix& weight, con
                         input,
                         structure == kTiles};
   if (!hopper::takes(job)) return false;
+  hopper_calls.add();
   hopper::run(job, out);
   return true;
 }

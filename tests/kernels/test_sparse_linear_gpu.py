@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dmt_kernels import advance, backends, ema_state, masked_linear, pack_mask, sparse_linear
+from dmt_kernels.backends import calls
 from dmt_kernels.ops.sparse_linear import reference
 from dmt_kernels.ops.threshold_groups.reference import spread
 from dmt_kernels.structure import STRUCTURES, cell
@@ -68,6 +69,35 @@ def test_products_match_the_reference(kind, dtype, structure, rows, columns, out
                 scale = max(1.0, float(max(rows, columns, outputs)) ** 0.5)
                 torch.testing.assert_close(got.double(), expected, rtol=limit, atol=limit * scale)
             assert (dx[~mask] == 0).all()
+
+
+HOPPER = [(4096, 1024, 1024), (20000, 512, 512), (4097, 1000, 264), (700, 3000, 136), (129, 4160, 264), (1, 64, 8)]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("rows,columns,outputs", HOPPER)
+def test_products_of_hopper(dtype, rows, columns, outputs):
+    """Many rounds of the ring, tiles that are dead, whole and neither, and sums of more tiles than can be listed."""
+    if torch.cuda.get_device_capability()[0] != 9 or backends().on_cuda != "compiled":
+        pytest.skip("needs a Hopper GPU and the compiled kernels")
+    x, bits, weight, bias, grad, tiles = problem(3, rows, columns, outputs, dtype, 0.5)
+    some = torch.rand(rows, columns, device="cuda") < 0.5
+    some |= torch.rand(-(-rows // 64), 1, device="cuda").repeat_interleave(64, 0)[:rows] < 0.5
+    for mask, structures in ((tiles, (0, 3)), (tiles & some, (0, 3)), (some, (0, 1, 2, 3))):
+        x = torch.where(mask, torch.randn(rows, columns, device="cuda").to(dtype), float("nan"))
+        bits, before = pack_mask(mask), calls("sparse_linear_hopper")
+        wide = torch.where(mask, x, 0).double()
+        y_wanted = wide @ weight.double().t() + bias.double()
+        dx_wanted = torch.where(mask, grad.double() @ weight.double(), 0)
+        for structure in structures:
+            forward, grad_input, _ = products("registered", structure)
+            for got, wanted in (
+                (forward(x, bits, weight, bias, structure, 0), y_wanted),
+                (grad_input(grad, bits, weight, structure, 0), dx_wanted),
+            ):
+                limit = TOLERANCE[dtype] * max(columns, outputs) ** 0.5
+                torch.testing.assert_close(got.double(), wanted, rtol=TOLERANCE[dtype], atol=limit)
+        assert calls("sparse_linear_hopper") == before + 2 * len(structures)
 
 
 @pytest.mark.parametrize("structure", range(4), ids=STRUCTURES)

@@ -16,7 +16,7 @@ from ..mask_bits import words
 from . import triton_kernels as kernels
 from .operators import check
 from .triton_lists import Live, compact, expand, live_columns, live_rows, live_tiles
-from .tuning import DENSE, DENSE_ROUTE, Tile, parts_of, programs_for, tile_for, way
+from .tuning import DENSE, DENSE_ROUTE, Tile, has_own_product, parts_of, programs_for, tile_for, way
 
 _OPS = torch.ops.dmt_kernels
 """Where compiled kernels for masks by element are loaded, they also mask for the vendor's product."""
@@ -32,6 +32,8 @@ def forward(x: Tensor, bits: Tensor, weight: Tensor, bias: Tensor | None, struct
     y = x.new_empty((*x.shape[:-1], outputs))
     if y.numel() == 0:
         return y
+    if structure != ELEMENT and has_own_product(route, x, columns, outputs):
+        return _OPS.sparse_linear(x, bits, weight, bias, structure, route)
     how = way(route, structure, rows, columns, outputs, x)
     if how == DENSE and structure != ELEMENT:
         return _OPS.sparse_linear(x, bits, weight, bias, ELEMENT, DENSE_ROUTE)
@@ -60,6 +62,8 @@ def grad_input(grad: Tensor, bits: Tensor, weight: Tensor, structure: int, route
     shape = (*grad.shape[:-1], columns)
     if rows == 0 or columns == 0:
         return grad.new_empty(shape)
+    if structure != ELEMENT and has_own_product(route, grad, columns, outputs):
+        return _OPS.sparse_linear_grad_input(grad, bits, weight, structure, route)
     how = way(route, structure, rows, columns, outputs, grad)
     if how == DENSE and structure != ELEMENT:
         return _OPS.sparse_linear_grad_input(grad, bits, weight, ELEMENT, DENSE_ROUTE)

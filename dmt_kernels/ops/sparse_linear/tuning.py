@@ -14,6 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from ...backends import on_cuda
 from ...structure import COLUMN, ELEMENT, ROW, TILE, TILE_SIDE
 
 AUTO, DENSE_ROUTE, SPARSE = range(3)
@@ -94,6 +95,13 @@ def way(route: int, structure: int, rows: int, columns: int, outputs: int, x: Te
     if lists and (route == SPARSE or (least is not None and rows * columns * outputs >= least)):
         return structure
     return DENSE if route == AUTO and (lists or max(columns, outputs) > NARROW) else ELEMENT
+
+
+def has_own_product(route: int, x: Tensor, columns: int, outputs: int) -> bool:
+    """Whether y and dX are better left to the compiled product of this architecture, whatever the structure."""
+    if route == DENSE_ROUTE or x.dtype not in (torch.bfloat16, torch.float16) or columns % 8 or outputs % 8:
+        return False
+    return x.is_cuda and on_cuda() == "compiled" and torch.cuda.get_device_capability(x.device)[0] == 9
 
 
 def programs_for(x: Tensor, tiles: int, how: int) -> int:
