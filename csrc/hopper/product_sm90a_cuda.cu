@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include "../cuda_common.h"
+#include "../cuda_device.h"
 #include "product.h"
 #include "product_kernel.cuh"
 
@@ -10,31 +10,6 @@ namespace dmt::hopper {
 namespace {
 
 constexpr int kSharedMemory = 227 * 1024;  // that a block may have
-constexpr int kDevices = 64;
-
-int current_device() {
-  int device = 0;
-  cuda_check(cudaGetDevice(&device));
-  return device;
-}
-
-int attribute(cudaDeviceAttr which, int device) {
-  int value = 0;
-  cuda_check(cudaDeviceGetAttribute(&value, which, device));
-  return value;
-}
-
-// Multiprocessors of the current device if it is a Hopper, otherwise -1; asked once.
-int multiprocessors() {
-  static std::atomic<int> known[kDevices];
-  const int device = current_device();
-  std::atomic<int>& count = known[std::min(device, kDevices - 1)];
-  if (count.load(std::memory_order_relaxed) == 0) {
-    const bool hopper = attribute(cudaDevAttrComputeCapabilityMajor, device) == 9;
-    count.store(hopper ? attribute(cudaDevAttrMultiProcessorCount, device) : -1, std::memory_order_relaxed);
-  }
-  return count.load(std::memory_order_relaxed);
-}
 
 // The driver's encoder, found through the runtime so that nothing has to be linked against the driver.
 decltype(&cuTensorMapEncodeTiled) encoder() {
@@ -64,8 +39,8 @@ CUtensorMap map_of(const Matrix& m, ScalarType type, int rows) {
 }
 
 bool is_mapped(const Matrix& m) {
-  return reinterpret_cast<uintptr_t>(m.data) % 16 == 0 && m.stride % 8 == 0 && m.rows > 0 && m.columns > 0 &&
-         m.rows < INT32_MAX && m.columns < INT32_MAX;
+  return reinterpret_cast<uintptr_t>(m.data) % 16 == 0 && m.stride % 8 == 0 && m.stride >= m.columns && m.rows > 0 &&
+         m.columns > 0 && m.rows < INT32_MAX && m.columns < INT32_MAX;
 }
 
 int blocks_across(int64_t size, int each) { return static_cast<int>((size + each - 1) / each); }
@@ -74,7 +49,7 @@ template <class T, bool kInput, int kColumns>
 void launch(const Job& job, Arguments a, cudaStream_t stream) {
   const auto kernel = product_kernel<T, kInput, kColumns>;
   static std::atomic<bool> allowed[kDevices];
-  std::atomic<bool>& done = allowed[std::min(current_device(), kDevices - 1)];
+  std::atomic<bool>& done = allowed[device_place()];
   if (!done.load(std::memory_order_relaxed)) {
     cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedMemory));
     done.store(true, std::memory_order_relaxed);
@@ -83,7 +58,7 @@ void launch(const Job& job, Arguments a, cudaStream_t stream) {
   const CUtensorMap right = map_of(job.weight, job.type, kInput ? kSide : kColumns);
   a.panels = blocks_across(job.out_columns, kColumns);
   a.items = blocks_across(job.left.rows, kSide * kGroups) * a.panels;
-  const int blocks = std::min(a.items, multiprocessors()), rounds = blocks_across(a.items, blocks);
+  const int blocks = std::min(a.items, this_device().multiprocessors), rounds = blocks_across(a.items, blocks);
   a.stages = std::min<int>(kSharedMemory / shared_bytes<kColumns>(1), std::max(rounds * a.depth, 1));
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
@@ -101,7 +76,7 @@ void launch(const Job& job, Arguments a, cudaStream_t stream) {
 // Wide blocks read less, narrow ones are more to share out: the widest of which three quarters of the device have one.
 template <class T, bool kInput>
 void launch_sized(const Job& job, const Arguments& a, cudaStream_t stream) {
-  const int downs = blocks_across(job.left.rows, kSide * kGroups), wanted = multiprocessors() * 3 / 4;
+  const int downs = blocks_across(job.left.rows, kSide * kGroups), wanted = this_device().multiprocessors * 3 / 4;
   if (downs * blocks_across(job.out_columns, 256) >= wanted) return launch<T, kInput, 256>(job, a, stream);
   if (downs * blocks_across(job.out_columns, 128) >= wanted) return launch<T, kInput, 128>(job, a, stream);
   launch<T, kInput, 64>(job, a, stream);
@@ -113,7 +88,7 @@ constexpr int64_t kWorthListing = int64_t{1} << 32;
 
 }  // namespace
 
-bool is_here() { return multiprocessors() > 0; }
+bool is_here() { return this_device().major == 9; }
 
 bool takes(const Job& job) {
   if (job.type != ScalarType::BFloat16 && job.type != ScalarType::Half) return false;

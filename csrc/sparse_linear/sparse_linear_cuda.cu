@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "../cuda_device.h"
 #include "../hopper/product.h"
 #include "checks.h"
 #include "tile_product.cuh"
@@ -38,11 +39,7 @@ bool goes_dense(int64_t route, int64_t structure, ScalarType type, int64_t rows,
 // sm_89 have half the rate of an sm_80's at float32 sums, and its ordinary arithmetic twice.
 float gather_share(ScalarType type) {
   if (type == ScalarType::Float) return 0.2f;
-  int device = 0, major = 0, minor = 0;
-  cuda_check(cudaGetDevice(&device));
-  cuda_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  cuda_check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
-  return major == 8 && minor == 9 ? 0.05f : 0.0f;
+  return this_device().major == 8 && this_device().minor == 9 ? 0.05f : 0.0f;
 }
 
 // ---- operands ----

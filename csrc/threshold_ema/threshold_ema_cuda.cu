@@ -5,6 +5,7 @@
 #include <optional>
 #include <tuple>
 
+#include "../cuda_device.h"
 #include "backward_kernel.cuh"
 #include "checks.h"
 #include "step_kernel.cuh"
@@ -36,40 +37,11 @@ void dispatch(ScalarType dtype, const F& call) {
   }
 }
 
-// Asked of the device once: a question costs as much as a launch.
-struct Device {
-  int multiprocessors = 0, cache = 0;
-};
-constexpr int kDevices = 64;
-
-int attribute(cudaDeviceAttr which, int device) {
-  int value = 0;
-  cuda_check(cudaDeviceGetAttribute(&value, which, device));
-  return value;
-}
-
-int current_device() {
-  int device = 0;
-  cuda_check(cudaGetDevice(&device));
-  return device;
-}
-
-const Device& this_device() {
-  static Device known[kDevices];
-  static std::atomic<bool> asked[kDevices];
-  const int device = std::min(current_device(), kDevices - 1);
-  if (!asked[device].load(std::memory_order_acquire)) {
-    known[device] = {attribute(cudaDevAttrMultiProcessorCount, device), attribute(cudaDevAttrL2CacheSize, device)};
-    asked[device].store(true, std::memory_order_release);  // whoever comes at the same time writes the same
-  }
-  return known[device];
-}
-
 // How many blocks of a kernel run at once: all that a cooperative launch may have.
 template <auto kKernel>
 int resident_blocks() {
   static std::atomic<int> known[kDevices];
-  std::atomic<int>& blocks = known[std::min(current_device(), kDevices - 1)];
+  std::atomic<int>& blocks = known[device_place()];
   int found = blocks.load(std::memory_order_relaxed);
   if (found == 0) {
     cuda_check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, kKernel, kThreads, 0));
