@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAD = """# What the GPU kernels take
 
 Made by `python benchmarks/gpu_resources.py` with the compilers alone; [h200/goals.md](h200/goals.md) times sm_90.
-Registers are of a thread; spills are bytes, stored and loaded; shared memory is of a block.
+Registers are of a thread; spills are bytes, stored and loaded; shared memory is of a block, without what a launch asks
+for (the product for Hopper: up to 227 KB).
 """
 
 
