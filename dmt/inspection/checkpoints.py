@@ -61,19 +61,24 @@ def from_onnx(path: Path) -> Finding:
     with damaged(path, "an ONNX file"):
         network = onnx.load(path, load_external_data=False)
         ours = any(entry.key == "dmt" for entry in network.metadata_props)
-        shapes = {weight.name: tuple(weight.dims) for weight in network.graph.initializer}
-        facts = [(f"takes {value.name}", _signature(value)) for value in network.graph.input]
-        facts += [(f"gives {value.name}", _signature(value)) for value in network.graph.output]
+        shapes = {_text(weight.name): tuple(weight.dims) for weight in network.graph.initializer}
+        facts = [(f"takes {_text(value.name)}", _signature(value)) for value in network.graph.input]
+        facts += [(f"gives {_text(value.name)}", _signature(value)) for value in network.graph.output]
         facts += [("operators", str(len(network.graph.node))), *_counts(shapes)]
     kind = "ONNX network, by dmt export" if ours else "ONNX network"
     return Finding(kind, tuple(facts), parts=_parts(shapes))
+
+
+def _text(name: str | bytes) -> str:
+    """A name in an ONNX file, which comes as bytes where it is not UTF-8."""
+    return name if isinstance(name, str) else name.decode(errors="replace")
 
 
 def _signature(value: Any) -> str:
     import onnx
 
     tensor = value.type.tensor_type
-    axes = [axis.dim_param or str(axis.dim_value) for axis in tensor.shape.dim]
+    axes = [_text(axis.dim_param) or str(axis.dim_value) for axis in tensor.shape.dim]
     return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} [{', '.join(axes)}]"
 
 

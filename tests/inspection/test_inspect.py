@@ -172,3 +172,20 @@ def understood_or_refused(path):
         assert inspect(path).kind
     except InputError as error:
         assert str(path) in str(error) and "Traceback" not in str(error)
+
+
+def test_names_in_an_onnx_file_that_are_no_text(tmp_path):
+    """protobuf hands them out as bytes."""
+    onnx = pytest.importorskip("onnx", reason="onnx comes with the extra [onnx]")
+    number, path = onnx.TensorProto.FLOAT, tmp_path / "net.onnx"
+    ends = [onnx.helper.make_tensor_value_info(name, number, ["batch_size", 3]) for name in ("entrance", "exit")]
+    add = onnx.helper.make_node("Add", ["entrance", "bias_of_it"], ["exit"])
+    bias = onnx.helper.make_tensor("bias_of_it", number, [3], [1.0, 2.0, 3.0])
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([add], "g", ends[:1], ends[1:], [bias])), path)
+    content = path.read_bytes()
+    for name in (b"entrance", b"bias_of_it", b"batch_size"):
+        content = content.replace(name, b"\xff" * len(name))
+    path.write_bytes(content)
+    found = inspect(path)
+    assert found.parts == {"\ufffd" * 10: 3}
+    assert ("takes " + "\ufffd" * 8, "float [" + "\ufffd" * 10 + ", 3]") in found.facts
