@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -64,6 +65,10 @@ class Stopwatch:
 
 def peak_memory() -> int | None:
     """Largest resident size of this process so far in bytes; None where the system does not say."""
+    with suppress(OSError, StopIteration):
+        # Before ru_maxrss, which a process inherits from the one that started it.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
     try:
         import resource
     except ImportError:  # Windows

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -257,6 +260,15 @@ def test_load_says_what_is_wrong(tmp_path):
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no CUDA GPU"):
             pipeline.load(device="cuda")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_peak_memory_is_the_process_own():
+    """Not that of a large one which started it."""
+    child = "from dmt.progress import peak_memory; print(peak_memory())"
+    code = "import subprocess, sys; held = b'1' * 1_500_000_000; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    done = subprocess.run([sys.executable, "-c", code, child], capture_output=True, text=True)
+    assert 50e6 < int(done.stdout) < 1.2e9, done.stderr
 
 
 def test_the_inner_stage_stops_the_clock_of_the_outer():

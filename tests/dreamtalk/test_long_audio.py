@@ -16,7 +16,7 @@ from dmt.dreamtalk import command
 from dmt.dreamtalk.files import Wav, read_rows, write_rows, write_wav
 
 RUN = """
-import resource, sys
+import sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
@@ -24,6 +24,7 @@ from dmt.dreamtalk import command, crop
 from dmt.dreamtalk.denoiser import DreamTalkDenoiser
 from dmt.renderer.flow import FlowRenderer
 from dmt.features import SpeechEncoder
+from dmt.progress import peak_memory
 torch.set_num_threads(1)
 folder, seconds = Path(sys.argv[1]), int(sys.argv[2])
 from dmt.model import MotionModel
@@ -44,7 +45,7 @@ command.run(command.Command(
     style_clip_path=str(folder / "style.mat"),
     pose_path=str(folder / "pose.mat"), img_crop=False, device="cpu", watermark=False, seed=1, max_gen_len=10_000,
     output_name=str(seconds), root=folder))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_memory() // 1024)
 """
 
 
