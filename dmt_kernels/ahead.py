@@ -83,13 +83,15 @@ def _assemble(ptx: str, architecture: int) -> tuple[int, int]:
 
 def compile_cuda(source: Path, target: Path) -> str:
     """An object file of a CUDA source of this repository, for the architectures that its name asks for; what nvcc
-    reports. CalledProcessError where it does not compile."""
+    reports. RuntimeError, with the end of that, where it does not compile."""
     hopper = source.name.endswith("_sm90a_cuda.cu")
     command = ["nvcc", "-O3", "-std=c++17", "-DTORCH_TARGET_VERSION=0x020b000000000000", "-DUSE_CUDA", "--threads=0"]
     command += [f"-gencode=arch=compute_{a},code=sm_{a}" for a in (("90a",) if hopper else ARCHITECTURES)]
     command += ["-Xcompiler=-fPIC", f"-I{source.parents[1]}", "-isystem", str(Path(torch.__file__).parent / "include")]
     command += ["--resource-usage", "-c", str(source), "-o", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"nvcc does not compile {source}: {done.stderr[-3000:]}")
     return done.stdout + done.stderr
 
 

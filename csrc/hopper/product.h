@@ -17,18 +17,19 @@ struct Matrix {
 struct Job {
   ScalarType type;
   Matrix left, weight;
-  void* out;  // contiguous
-  int64_t out_columns;
+  void* out;            // contiguous, [M, results()]; a fresh allocation
   const int64_t* bits;  // contiguous
   const void* bias;     // or null
   bool input;           // dX, otherwise y
   bool by_tile;         // dead tiles of 64 x 64 are worth looking for
+
+  int64_t results() const { return input ? weight.columns : weight.rows; }
 };
 
 // Whether the current device is a Hopper.
 bool is_here();
 
-// Whether it is, and types, shapes and places will do.
+// Whether it is, and types, shapes and places will do; `out` may be yet to come.
 bool takes(const Job& job);
 
 // `like` says on which device to allocate.

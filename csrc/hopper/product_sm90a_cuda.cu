@@ -56,7 +56,7 @@ void launch(const Job& job, Arguments a, cudaStream_t stream) {
   }
   const CUtensorMap left = map_of(job.left, job.type, kSide);
   const CUtensorMap right = map_of(job.weight, job.type, kInput ? kSide : kColumns);
-  a.panels = blocks_across(job.out_columns, kColumns);
+  a.panels = blocks_across(job.results(), kColumns);
   a.items = blocks_across(job.left.rows, kSide * kGroups) * a.panels;
   const int blocks = std::min(a.items, this_device().multiprocessors), rounds = blocks_across(a.items, blocks);
   a.stages = std::min<int>(kSharedMemory / shared_bytes<kColumns>(1), std::max(rounds * a.depth, 1));
@@ -77,8 +77,8 @@ void launch(const Job& job, Arguments a, cudaStream_t stream) {
 template <class T, bool kInput>
 void launch_sized(const Job& job, const Arguments& a, cudaStream_t stream) {
   const int downs = blocks_across(job.left.rows, kSide * kGroups), wanted = this_device().multiprocessors * 3 / 4;
-  if (downs * blocks_across(job.out_columns, 256) >= wanted) return launch<T, kInput, 256>(job, a, stream);
-  if (downs * blocks_across(job.out_columns, 128) >= wanted) return launch<T, kInput, 128>(job, a, stream);
+  if (downs * blocks_across(job.results(), 256) >= wanted) return launch<T, kInput, 256>(job, a, stream);
+  if (downs * blocks_across(job.results(), 128) >= wanted) return launch<T, kInput, 128>(job, a, stream);
   launch<T, kInput, 64>(job, a, stream);
 }
 
@@ -92,26 +92,26 @@ bool is_here() { return this_device().major == 9; }
 
 bool takes(const Job& job) {
   if (job.type != ScalarType::BFloat16 && job.type != ScalarType::Half) return false;
-  if (!is_mapped(job.left) || !is_mapped(job.weight) || job.out_columns % 8 != 0) return false;
+  if (!is_mapped(job.left) || !is_mapped(job.weight) || job.results() % 8 != 0) return false;
   if (reinterpret_cast<uintptr_t>(job.bias) % 4 != 0 || reinterpret_cast<uintptr_t>(job.out) % 16 != 0) return false;
-  if (blocks_across(job.left.rows, kSide * kGroups) * blocks_across(job.out_columns, kSide) >= INT32_MAX / 2)
-    return false;
+  const int64_t downs = blocks_across(job.left.rows, kSide * kGroups);
+  if (downs * blocks_across(job.results(), kSide) >= INT32_MAX / 2) return false;
   return is_here();
 }
 
 void run(const Job& job, const Tensor& like) {
   const cudaStream_t stream = stream_of(like);
-  const int64_t masked = job.input ? job.out_columns : job.left.columns;
+  const int64_t masked = job.input ? job.results() : job.left.columns;
   Arguments a{};
   a.rows = job.left.rows;
   a.depth = blocks_across(job.left.columns, kSide);
-  a.columns = static_cast<int>(job.out_columns);
+  a.columns = static_cast<int>(job.results());
   a.bits = reinterpret_cast<const uint2*>(job.bits);
   a.words = words(masked);
   a.bias = job.bias;
   Tensor strips;
   const bool listed = job.by_tile && !job.input && a.words <= kMostListed &&
-                      job.left.rows * job.left.columns * job.out_columns >= kWorthListing;
+                      job.left.rows * job.left.columns * job.results() >= kWorthListing;
   if (listed) {
     const int count = blocks_across(job.left.rows, kSide);
     strips = empty({count, 2}, ScalarType::Long, like);

@@ -25,12 +25,14 @@ constexpr int64_t kBlocksWanted = 256;       // fewer tiles than this leave a la
 constexpr int64_t kPartRows = 256;           // of the sum of dW, at least
 
 // Elementwise masks save no multiplications on tensor cores: a fused product of this file is worth the launch that it
-// saves, and no more. On an H200, bfloat16, 1024 x 256 x 256, dW takes 24 us, and a mask and the vendor's product less;
-// but called one by one these take the host longer. In float32 they win at once.
+// saves, and no more. On an H200, bfloat16, 1024 x 256 x 256, dW takes 24 us, and the vendor's product of a masked x 7;
+// but called one by one these take the host longer. With 4096 x 512 x 512 it takes 77 us, and mask and product 18. In
+// float32 they win at once.
 constexpr int64_t kNarrow = 512, kSmall = int64_t{1} << 27;
 
 bool goes_dense(int64_t route, int64_t structure, ScalarType type, int64_t rows, int64_t columns, int64_t outputs) {
   if (route != kAuto) return route == kDense;
+  // By structure this file's products pass over dead tiles, which on Hopper is behind the vendor's.
   if (structure != kElement) return hopper::is_here();
   return type == ScalarType::Float || std::max(columns, outputs) > kNarrow || rows * columns * outputs >= kSmall;
 }
@@ -191,26 +193,21 @@ Tensor flat(const Tensor& t, const Matrix& m) { return torch::stable::reshape(t,
 
 hopper::Matrix view(const Matrix& m) { return {m.owner.data_ptr(), m.rows, m.columns, m.stride}; }
 
-// `out` [..., columns] = left by the weight, with the mask on the left (y) or on the result (dX); false: not for this
-// device, type or shape.
-bool on_hopper(const Matrix& left, const Tensor& bits, const Matrix& weight, const Tensor* bias, const Tensor& out,
-               bool input, int64_t structure) {
-  const ScalarType type = out.scalar_type();
-  if (type != ScalarType::BFloat16 && type != ScalarType::Half) return false;
-  const Tensor words = as_contiguous(bits);
-  const hopper::Job job{type,
-                        view(left),
-                        view(weight),
-                        out.data_ptr(),
-                        out.size(out.dim() - 1),
-                        static_cast<const int64_t*>(words.data_ptr()),
-                        bias ? bias->data_ptr() : nullptr,
-                        input,
-                        structure == kTiles};
-  if (!hopper::takes(job)) return false;
+// The left matrix by the weight, with the mask on the left (y) or on the result (dX: `input`).
+hopper::Job hopper_job(const Matrix& left, const Matrix& weight, const std::optional<Tensor>& bias, bool input,
+                       int64_t structure) {
+  return {left.owner.scalar_type(),          view(left), view(weight),       nullptr, nullptr,
+          bias ? bias->data_ptr() : nullptr, input,      structure == kTiles};
+}
+
+// `like` but for its width, which is the job's.
+Tensor on_hopper(hopper::Job job, const Tensor& bits, const Tensor& like) {
   hopper_calls.add();
+  const Tensor words = as_contiguous(bits), out = empty_with_width(like, job.results(), job.type);
+  job.bits = static_cast<const int64_t*>(words.data_ptr());
+  job.out = out.data_ptr();
   hopper::run(job, out);
-  return true;
+  return out;
 }
 
 // ---- operators ----
@@ -223,10 +220,8 @@ Tensor forward(const Tensor& x, const Tensor& bits, const Tensor& weight, const 
   const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
   std::optional<Tensor> b;
   if (bias) b = as_contiguous(*bias);
-  if (route != kDense) {
-    const Tensor y = empty_with_width(x, wm.rows, x.scalar_type());
-    if (y.numel() == 0 || on_hopper(xm, bits, wm, b ? &*b : nullptr, y, false, structure)) return y;
-  }
+  const hopper::Job job = hopper_job(xm, wm, b, false, structure);
+  if (route != kDense && hopper::takes(job)) return on_hopper(job, bits, x);
   if (goes_dense(route, structure, x.scalar_type(), xm.rows, xm.columns, wm.rows))
     return torch::stable::reshape(dense_product(masked_copy(xm, bm), weight, bias), with_width(x, wm.rows));
   const Tensor y = empty_with_width(x, wm.rows, x.scalar_type());
@@ -249,10 +244,8 @@ Tensor grad_input(const Tensor& grad, const Tensor& bits, const Tensor& weight, 
   const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
   const Matrix gm = matrix(grad), bm = matrix(bits), wm = matrix(weight);
   const int64_t columns = wm.columns, outputs = wm.rows;
-  if (route != kDense) {
-    const Tensor out = empty_with_width(grad, columns, grad.scalar_type());
-    if (out.numel() == 0 || on_hopper(gm, bits, wm, nullptr, out, true, structure)) return out;
-  }
+  const hopper::Job job = hopper_job(gm, wm, std::nullopt, true, structure);
+  if (route != kDense && hopper::takes(job)) return on_hopper(job, bits, grad);
   if (goes_dense(route, structure, grad.scalar_type(), gm.rows, columns, outputs)) {
     const Tensor full = dense_product(flat(grad, gm), torch::stable::transpose(weight, 0, 1), std::nullopt);
     mask_into(matrix(full), bm, full);

@@ -101,7 +101,7 @@ def has_own_product(route: int, x: Tensor, columns: int, outputs: int) -> bool:
     """Whether y and dX are better left to the compiled product of this architecture, whatever the structure."""
     if route == DENSE_ROUTE or x.dtype not in (torch.bfloat16, torch.float16) or columns % 8 or outputs % 8:
         return False
-    return x.is_cuda and on_cuda() == "compiled" and torch.cuda.get_device_capability(x.device)[0] == 9
+    return _is_hopper(x.device) and on_cuda() == "compiled"
 
 
 def programs_for(x: Tensor, tiles: int, how: int) -> int:
@@ -122,6 +122,11 @@ def _architecture(device: torch.device) -> int:
     major, minor = torch.cuda.get_device_capability(device)
     number = 10 * major + minor
     return 90 if number >= 90 else 89 if number == 89 else 80
+
+
+@cache
+def _is_hopper(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
 
 
 @cache
