@@ -12,11 +12,55 @@ namespace dmt::sparse_linear {
 enum class Product { kForward, kGradInput, kGradWeight };
 enum Route : int64_t { kAuto = 0, kDense = 1, kSparse = 2 };
 
+constexpr int64_t kRows = 256;      // of x or dY that one thread works on at a time, at most: their sums fit L2
+constexpr int64_t kMostPart = 256;  // columns of dW, likewise
+
 // Words whose sums stay in registers: few live elements a word leave time for misses in the first-level cache, which
 // is half as large again on Intel's processors.
 inline int64_t words_at_once(double live) {
-  if (intel()) return live > 0.08 ? 1 : 2;
+  if (intel()) return live > 0.15 ? 1 : 2;
   return live > 0.2 ? 1 : live > 0.08 ? 2 : 4;
+}
+
+// Whether blocks are narrow where all there is to do with a piece of an operand is done at once. Sums, weights and x
+// then share the first-level cache, at the price of more steps for each live element. Measured on Intel alone.
+inline bool narrow_pays(double live) { return intel() && isa() == Isa::avx512 && live < 0.15; }
+
+constexpr int64_t kNear = 1 << 20;  // bytes of packed weight that stay in a second-level cache beside the rest
+
+// Rows for which the weight is packed once for all, and read for each tile of them: on Intel their sums fit the first
+// level, as long as the weight stays in the second.
+inline int64_t tile_rows(int64_t weight_bytes) { return !intel() ? kRows : weight_bytes <= kNear ? 64 : kRows; }
+
+struct Tiling {
+  bool narrow;
+  int64_t words, rows;  // words whose sums stay in registers; rows of a tile
+};
+
+inline Tiling forward_tiling(double live, int64_t rows, int64_t weight_bytes) {
+  if (rows > kRows) return {false, words_at_once(live), tile_rows(weight_bytes)};
+  const bool narrow = narrow_pays(live);
+  return {narrow, !narrow || rows > 128 ? words_at_once(live) : 1, kRows};
+}
+
+inline int64_t grad_input_rows(int64_t rows, int64_t weight_bytes) {
+  return rows <= kRows || weight_bytes > kNear ? kRows : 64;
+}
+
+struct GradWeightTiling {
+  bool narrow, direct;  // direct: x is read where it lies, down its columns
+  int64_t part;         // columns at a time
+};
+
+// Few live elements do not pay for x to be transposed, and leave parts small enough for the first-level cache.
+inline GradWeightTiling grad_weight_tiling(double live, int64_t rows, int64_t columns) {
+  const bool few = rows <= 64;
+  if (!intel()) return {false, false, few ? 32 : kMostPart};
+  if (few || live * static_cast<double>(columns) <= 64) {
+    const bool narrow = narrow_pays(live);
+    return {narrow, true, narrow ? 64 : 32};
+  }
+  return {false, false, rows <= kRows ? 64 : kMostPart};
 }
 
 // The share of live elements, for y, dX and dW, at which sparse and dense take the same time for many rows. Above 1:
@@ -29,8 +73,8 @@ struct BreakEven {
 constexpr BreakEven kAmd = {{0.62, 0.56, 0.70}, {0.25, 0.25, 0.28}, {0.50, 1.01, 1.01}};
 // On Intel, two 512-bit units a core make the dense product of float32 faster; that of bfloat16 is slow but where there
 // are matrix tiles (AMX: reckoned from peak rates, not measured).
-constexpr BreakEven kIntel = {{0.74, 0.51, 0.67}, {1.30, 0.92, 1.40}, {0.56, 0.45, 0.60}};
-constexpr BreakEven kIntelTiles = {{0.74, 0.51, 0.67}, {0.08, 0.08, 0.08}, {0.56, 0.45, 0.60}};
+constexpr BreakEven kIntel = {{0.78, 0.55, 0.70}, {1.60, 1.06, 1.50}, {0.63, 0.50, 0.68}};
+constexpr BreakEven kIntelTiles = {{0.78, 0.55, 0.70}, {0.08, 0.08, 0.08}, {0.63, 0.50, 0.68}};
 
 inline double break_even(Product product, Dtype dtype) {
   const BreakEven& table = !intel() ? kAmd : matrix_tiles() ? kIntelTiles : kIntel;

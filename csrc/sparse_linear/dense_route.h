@@ -42,13 +42,13 @@ struct Masking {
 // y [M, N].
 Tensor dense_forward(const Masking& mask, const Matrix& x, const Tensor& weight, const std::optional<Tensor>& bias) {
   dense_calls.add();
-  return dense_product(mask.masked(x), weight, bias);
+  return dense_product(mask.masked(x), transposed(weight), bias);
 }
 
 // dX [M, K].
 Tensor dense_grad_input(const Masking& mask, const Matrix& grad, const Tensor& weight) {
   dense_calls.add();
-  const Tensor out = dense_product(rows_of(grad, 0, grad.rows), transposed(weight), std::nullopt);
+  const Tensor out = dense_product(rows_of(grad, 0, grad.rows), weight, std::nullopt);
   if (mask.live != 1.0) mask.apply(matrix(out), 0, grad.rows, out);
   return out;
 }
@@ -68,15 +68,14 @@ int64_t band_rows(const Masking& mask, const Matrix& x) {
 Tensor dense_grad_weight(const Masking& mask, const Matrix& grad, const Matrix& x) {
   dense_calls.add();
   const int64_t band = band_rows(mask, x);
-  if (band == x.rows)
-    return dense_product(transposed(rows_of(grad, 0, x.rows)), transposed(mask.masked(x)), std::nullopt);
+  if (band == x.rows) return dense_product(transposed(rows_of(grad, 0, x.rows)), mask.masked(x), std::nullopt);
   const Tensor out = empty({grad.columns, x.columns}, mask.type, x.owner);
   const Matrix space = matrix(empty({band, x.columns}, mask.type, x.owner));
   for (int64_t row = 0; row < x.rows; row += band) {
     const int64_t rows = std::min(band, x.rows - row);
     const Tensor masked = rows_of(space, 0, rows);
     mask.apply(x, row, rows, masked);
-    dense_product_into(out, transposed(rows_of(grad, row, rows)), transposed(masked),
+    dense_product_into(out, transposed(rows_of(grad, row, rows)), masked,
                        row ? std::optional<Tensor>(out) : std::nullopt);
   }
   return out;

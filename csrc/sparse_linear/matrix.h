@@ -31,6 +31,7 @@ inline Matrix matrix(const Tensor& t) {
 
 // Rows [begin, begin + rows), seen.
 inline Tensor rows_of(const Matrix& m, int64_t begin, int64_t rows) {
+  if (rows == m.rows && m.owner.dim() == 2) return m.owner;
   const int64_t sizes[] = {rows, m.columns}, strides[] = {m.stride, 1};
   AtenTensorHandle seen = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch__reinterpret_tensor(m.owner.get(), 2, sizes, strides, begin * m.stride, &seen));

@@ -1,7 +1,7 @@
 // The steps of the sparse-gradient matrix product that are compiled once per instruction set.
 //
 // A mask is one 64-bit word per (row, 64 columns). Weights and dY are packed in blocks: [blocks][rows][block], `block`
-// outputs wide (8 vectors), zero behind the last output. Sums are float, or double for double operands.
+// outputs wide, zero behind the last output. Sums are float, or double for double operands.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +10,15 @@ namespace dmt::sparse_linear {
 
 enum class Dtype { kFloat, kDouble, kBfloat16, kHalf };
 
+// Vectors of a block. Eight, a factor and an operand fit 16 registers. Four leave room in the first-level cache, which
+// is worth more where few elements are live.
+constexpr int kWide = 8, kNarrow = 4;
+
 // One step of `accumulate`: rows [begin, end) x one block of outputs x words [word_begin, word_end).
 struct Accumulate {
   const uint64_t* bits;  // [rows][bits_stride]
   int64_t bits_stride;   // words
-  const void* x;         // [rows][x_stride], dtype of the operand, or of the sums if `x_is_packed`
+  const void* x;         // [rows][x_stride], or where it is read across [columns][x_stride]
   int64_t x_stride;      // elements
   const void* packed;    // this block: [64 * words][block], of sums, from the column of packed_word on
   int64_t packed_word;
@@ -27,6 +31,8 @@ struct Accumulate {
   int64_t columns;   // of x; bits behind the last column are ignored
   int64_t outputs;   // in this block, at most `block`
   bool first, last;  // first: sums start at the bias; last: the result goes to y
+  bool far;          // these rows of x may not be near: fetch them ahead
+  int64_t ahead;     // bytes, for each row, of what lies behind these words of `packed`, to fetch for the next step
 };
 
 // dX for rows [begin, end), words [word_begin, word_end) of columns.
@@ -43,19 +49,28 @@ struct GradInput {
   int64_t begin, end;
   int64_t word_begin, word_end;
   int64_t columns, outputs;
-  bool many;      // enough is live for pairs of blocks to pay
-  void* scratch;  // [blocks][kGradRows][block] of sums: a place to pack dY; null: read dY where it is,
+  bool fetches;   // the packed weight does not stay near
+  void* partial;  // [end - begin][64] vectors of sums: working memory
+  void* scratch;  // [blocks][end - begin][block] of sums: a place to pack dY; null: read dY where it is,
                   // which takes whole blocks of outputs in the dtype of the sums
 };
-constexpr int64_t kGradRows = 256;  // rows that grad_input handles at a time
 
-struct Steps {
-  int64_t block;      // outputs of one block
-  int64_t sum_bytes;  // of one sum: 4 or 8
+// The steps that work on blocks of one width.
+struct Blocking {
+  int64_t block;  // outputs
   // [rows <= block][columns] (stride) -> [columns][block], zero behind `rows`.
   void (*pack_transposed)(const void* source, int64_t stride, int64_t rows, int64_t columns, void* packed);
   // [rows][columns <= block] (stride) -> [rows][block], zero behind `columns`.
   void (*pack_straight)(const void* source, int64_t stride, int64_t rows, int64_t columns, void* packed);
+  void (*accumulate)(const Accumulate&);         // x in the dtype of the operand
+  void (*accumulate_packed)(const Accumulate&);  // x in the dtype of the sums; y must be null
+  void (*accumulate_across)(const Accumulate&);  // x in the dtype of the operand, read across; one word, y null
+  void (*grad_input)(const GradInput&);
+};
+
+struct Steps {
+  int64_t sum_bytes;  // of one sum: 4 or 8
+  Blocking wide, narrow;
   // [rows][columns] (stride) -> sums [columns][target_stride].
   void (*transpose_in)(const void* source, int64_t stride, int64_t rows, int64_t columns, void* target,
                        int64_t target_stride);
@@ -65,14 +80,13 @@ struct Steps {
   // 64 rows of words at `stride` -> 64 transposed words: bit r of target[c * target_stride] is bit c of row r.
   void (*transpose_bits)(const uint64_t* source, int64_t stride, int64_t rows, uint64_t* target, int64_t target_stride,
                          int64_t columns);
-  void (*accumulate)(const Accumulate&);         // x in the dtype of the operand
-  void (*accumulate_packed)(const Accumulate&);  // x in the dtype of the sums; y must be null
-  void (*grad_input)(const GradInput&);
   // Live bits of [rows][columns].
   int64_t (*count_live)(const uint64_t* bits, int64_t bits_stride, int64_t rows, int64_t columns);
   // target = where(mask, source, 0); target may be source
   void (*apply_mask)(const void* source, int64_t stride, const uint64_t* bits, int64_t bits_stride, int64_t rows,
                      int64_t columns, void* target, int64_t target_stride);
+
+  int64_t vector_bytes() const { return wide.block / kWide * sum_bytes; }
 };
 
 // Null where the processor or the build lacks the instructions.

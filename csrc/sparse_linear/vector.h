@@ -185,12 +185,36 @@ inline void transpose_strip(const float* from, int64_t stride, float* to, int64_
 }
 #endif
 
+// (a.low | b.high) of every group of G, each where it lies: which more units of a processor can do than move it, but
+// compilers move it where they can.
+template <class T, int G, int... L>
+inline Vector<T> merge(Vector<T> a, Vector<T> b, std::integer_sequence<int, L...>) {
+#if defined(__AVX512F__)
+  constexpr uint32_t high = ((L & G / 2 ? 1u << L : 0u) | ...);
+  if constexpr (sizeof(T) == 4)
+    return (Vector<T>)_mm512_mask_blend_ps(static_cast<__mmask16>(high), (__m512)a, (__m512)b);
+  else
+    return (Vector<T>)_mm512_mask_blend_pd(static_cast<__mmask8>(high), (__m512d)a, (__m512d)b);
+#else
+  const typename VectorOf<T>::Index pick = {L + (L & G / 2 ? int(sizeof...(L)) : 0)...};
+  return __builtin_shuffle(a, b, pick);
+#endif
+}
+
+// (a.high | b.low) of every group of G.
+template <class T, int G, int... L>
+inline Vector<T> cross(Vector<T> a, Vector<T> b, std::integer_sequence<int, L...>) {
+  const typename VectorOf<T>::Index pick = {(L ^ G / 2) + (L & G / 2 ? int(sizeof...(L)) : 0)...};
+  return __builtin_shuffle(a, b, pick);
+}
+
 // One vector whose lane i is the sum over the lanes of v[i]; v is used up.
 template <class T, int G = kLanes<T>>
 inline Vector<T> sum_each(Vector<T>* v) {
   constexpr int h = G / 2;
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes<T>>{};
 #pragma GCC unroll 16
-  for (int i = 0; i < h; ++i) v[i] = low_halves<T, G>(v[i], v[i + h]) + high_halves<T, G>(v[i], v[i + h]);
+  for (int i = 0; i < h; ++i) v[i] = merge<T, G>(v[i], v[i + h], lanes) + cross<T, G>(v[i], v[i + h], lanes);
   if constexpr (h > 1)
     return sum_each<T, h>(v);
   else

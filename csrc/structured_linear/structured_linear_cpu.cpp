@@ -197,7 +197,7 @@ void fill_others(const Matrix& m, const std::vector<Part>& parts, const void* ro
 
 Tensor multiply(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
   multiplications.add(left.size(0) * left.size(1) * right.size(0));
-  return dense_product(left, right, bias);
+  return dense_product(left, transposed(right), bias);
 }
 
 Tensor turned(const Tensor& t) {

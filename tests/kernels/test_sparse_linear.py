@@ -74,8 +74,10 @@ def test_products_match_the_reference(isa, rows, columns, outputs, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("live", [0.02, 0.1, 0.5])
-def test_several_tiles_of_rows(isa, live, dtype):
-    x, bits, weight, bias, grad, _ = problem(1030, 700, 300, live, dtype)
+@pytest.mark.parametrize("shape", [(1030, 700, 300), (300, 600, 520), (200, 900, 70)])
+def test_several_tiles_of_rows(isa, shape, live, dtype):
+    """Weights that stay near and those that do not (past a megabyte), one chunk of rows for dW and several."""
+    x, bits, weight, bias, grad, _ = problem(*shape, live, dtype)
     check_products(x, bits, weight, bias, grad)
 
 
