@@ -26,25 +26,31 @@ inline int64_t words_at_once(double live) {
 // then share the first-level cache, at the price of more steps for each live element. Measured on Intel alone.
 inline bool narrow_pays(double live) { return intel() && isa() == Isa::avx512 && live < 0.15; }
 
-constexpr int64_t kNear = 1 << 20;  // bytes of packed weight that stay in a second-level cache beside the rest
+// Whether a packed weight of so many bytes stays in a second-level cache beside the rest.
+inline bool stays_near(int64_t weight_bytes) { return weight_bytes <= 1 << 20; }
 
-// Rows for which the weight is packed once for all, and read for each tile of them: on Intel their sums fit the first
-// level, as long as the weight stays in the second.
-inline int64_t tile_rows(int64_t weight_bytes) { return !intel() ? kRows : weight_bytes <= kNear ? 64 : kRows; }
+// Rows of a tile where there are several, for which the weight is packed once for all: their sums fit the first level,
+// as long as the weight stays in the second. For y on Intel alone; for dX everywhere, though measured on Intel alone.
+inline int64_t tile_rows(int64_t weight_bytes) { return stays_near(weight_bytes) ? 64 : kRows; }
 
-struct Tiling {
+struct ForwardTiling {
   bool narrow;
   int64_t words, rows;  // words whose sums stay in registers; rows of a tile
 };
 
-inline Tiling forward_tiling(double live, int64_t rows, int64_t weight_bytes) {
-  if (rows > kRows) return {false, words_at_once(live), tile_rows(weight_bytes)};
+inline ForwardTiling forward_tiling(double live, int64_t rows, int64_t weight_bytes) {
+  if (rows > kRows) return {false, words_at_once(live), intel() ? tile_rows(weight_bytes) : kRows};
   const bool narrow = narrow_pays(live);
   return {narrow, !narrow || rows > 128 ? words_at_once(live) : 1, kRows};
 }
 
-inline int64_t grad_input_rows(int64_t rows, int64_t weight_bytes) {
-  return rows <= kRows || weight_bytes > kNear ? kRows : 64;
+struct GradInputTiling {
+  bool narrow;
+  int64_t rows;  // of a tile
+};
+
+inline GradInputTiling grad_input_tiling(double live, int64_t rows, int64_t weight_bytes) {
+  return {rows <= 128 && narrow_pays(live), rows <= kRows ? kRows : tile_rows(weight_bytes)};
 }
 
 struct GradWeightTiling {

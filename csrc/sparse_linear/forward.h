@@ -57,7 +57,7 @@ struct Forward {
     a.far = b == 0 || fetches;
     for (int64_t w = 0; w == 0 || w < bits.columns; w += words_at_once) {
       a.word_begin = w, a.word_end = std::min(bits.columns, w + words_at_once);
-      if (fetches) a.ahead = parts((a.word_end - w) * 64 * block * sum, 64 * (a.end - a.begin)) * 64;
+      if (fetches) a.ahead = share_of_lines((a.word_end - w) * 64 * block * sum, a.end - a.begin);
       a.first = w == 0, a.last = a.word_end == bits.columns;
       if (!packed) {
         const int64_t wide = std::min(x.columns - w * 64, words_at_once * 64);
@@ -72,7 +72,8 @@ struct Forward {
 inline void forward_tiles(const Steps& steps, const Matrix& x, const Matrix& bits, const Matrix& weight,
                           const void* bias, double live, const Matrix& y) {
   const int64_t threads = thread_count();
-  const Tiling tiling = forward_tiling(live, x.rows, weight.rows * weight.columns * steps.sum_bytes);
+  const int64_t weight_bytes = weight.rows * weight.columns * steps.sum_bytes;
+  const ForwardTiling tiling = forward_tiling(live, x.rows, weight_bytes);
   const Blocking& blocking = tiling.narrow ? steps.narrow : steps.wide;
   const int64_t blocks = parts(weight.rows, blocking.block);
   int64_t tall = tiling.rows;  // less where threads would have nothing to do
@@ -91,7 +92,7 @@ inline void forward_tiles(const Steps& steps, const Matrix& x, const Matrix& bit
                     tall,
                     tiling.words,
                     static_cast<int64_t>(y.owner.element_size()),
-                    packed && weight.rows * weight.columns * steps.sum_bytes > kNear};
+                    packed && !stays_near(weight_bytes)};
   torch::stable::parallel_for(0, tiles * blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) job.run(i / blocks, i % blocks);
   });

@@ -7,9 +7,11 @@ namespace dmt::sparse_linear {
 
 inline void grad_input_tiles(const Steps& steps, const Matrix& grad, const Matrix& bits, const Matrix& weight,
                              double live, const Matrix& out) {
-  const Blocking& blocking = grad.rows <= 128 && narrow_pays(live) ? steps.narrow : steps.wide;
-  const int64_t columns = weight.columns, outputs = weight.rows, block = blocking.block, sum = steps.sum_bytes;
-  const int64_t tall = grad_input_rows(grad.rows, outputs * columns * sum);
+  const int64_t columns = weight.columns, outputs = weight.rows, sum = steps.sum_bytes;
+  const int64_t weight_bytes = outputs * columns * sum;
+  const GradInputTiling tiling = grad_input_tiling(live, grad.rows, weight_bytes);
+  const Blocking& blocking = tiling.narrow ? steps.narrow : steps.wide;
+  const int64_t block = blocking.block, tall = tiling.rows;
   const int64_t blocks = parts(outputs, block), tiles = parts(grad.rows, tall);
   const bool in_place = static_cast<int64_t>(out.owner.element_size()) == sum && outputs % block == 0;
   std::optional<Scratch> packed;
@@ -29,7 +31,7 @@ inline void grad_input_tiles(const Steps& steps, const Matrix& grad, const Matri
     g.weight = weight.data, g.weight_stride = weight.stride;
     g.grad_x = out.data, g.grad_x_stride = out.stride;
     g.columns = columns, g.outputs = outputs;
-    g.fetches = packed && outputs * columns * sum > kNear;
+    g.fetches = packed && !stays_near(weight_bytes);
     g.partial = partial.data();
     g.scratch = scratch ? scratch->data() : nullptr;
     for (int64_t i = begin; i < end; ++i) {

@@ -22,8 +22,6 @@ inline uint64_t valid_bits(int64_t w, int64_t columns) {
   return rest >= 64 ? ~uint64_t{0} : (uint64_t{1} << rest) - 1;
 }
 
-// ---- copies that change the layout ----
-
 template <class S, int V>
 void pack_straight(const void* source, int64_t stride, int64_t rows, int64_t columns, void* packed) {
   using T = Sum<S>;

@@ -124,7 +124,7 @@ void find_packed(const GradInput& g, int64_t b, int64_t blocks, Sampled<T>& s) {
   if (!g.fetches) return;
   const T* next = b + 1 < blocks ? s.packed + g.columns * size : packed + (s.w + 1) * 64 * size;
   s.next = reinterpret_cast<const char*>(next);
-  s.ahead = (64 * size * int64_t{sizeof(T)} / s.rows + 63) / 64 * 64;
+  s.ahead = share_of_lines(64 * size * int64_t{sizeof(T)}, s.rows);
 }
 
 template <class S, int V>

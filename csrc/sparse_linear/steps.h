@@ -14,6 +14,12 @@ enum class Dtype { kFloat, kDouble, kBfloat16, kHalf };
 // is worth more where few elements are live.
 constexpr int kWide = 8, kNarrow = 4;
 
+// Bytes, in whole lines, that each of `rows` steps fetches ahead so that all of them have fetched `bytes`. Static: no
+// code of one instruction set may be linked into another.
+static constexpr int64_t share_of_lines(int64_t bytes, int64_t rows) {
+  return (bytes + 64 * rows - 1) / (64 * rows) * 64;
+}
+
 // One step of `accumulate`: rows [begin, end) x one block of outputs x words [word_begin, word_end).
 struct Accumulate {
   const uint64_t* bits;  // [rows][bits_stride]
