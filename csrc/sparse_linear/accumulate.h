@@ -6,14 +6,6 @@
 namespace dmt::sparse_linear {
 namespace {
 
-// Rows lie far apart, so the processor does not guess the next one: what a row will need is fetched while the ones
-// before it are worked on.
-constexpr int64_t kRowsAhead = 4;
-
-inline void fetch(const void* from, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i);
-}
-
 // Sums rounded to the outputs of one row.
 template <class S>
 inline void to_outputs(const Sum<S>* sums, int64_t outputs, S* y) {
@@ -37,11 +29,78 @@ inline void add_word(uint64_t live, const X* factors, int64_t along, const T* pa
   }
 }
 
+// Where the rows of one step are. What each of them takes, and where its sums begin and go.
+template <class S, class X>
+struct Strip {
+  using T = Sum<S>;
+  const uint64_t* bits;
+  int64_t bits_stride, words, columns;
+  const X* x;
+  int64_t down, along;  // to the next row, to the next factor
+  const T* packed;
+  const T* start;
+  T* end;
+  int64_t start_step, end_step;
+  S* y;  // or null: `end` is where the result belongs
+  int64_t y_stride, outputs;
+};
+
+// One row: its mask, its x, and the bits of the first word that count.
+template <class X>
+struct Place {
+  int64_t row;
+  const uint64_t* live;
+  const X* factors;
+  uint64_t first;
+};
+
+// `count` rows. A function of its own, or the loop over live elements would have to share its registers with what is
+// fetched ahead. What does not change from row to row is named: the compiler cannot know that no sum is stored over it.
+// The loop over live elements ends when the processor does not expect it; the next row is looked at before, so that it
+// is there at that moment. The empty asm keeps the compiler from looking later.
+template <class S, class X, int V, int NV, bool One>
+__attribute__((noinline)) void accumulate_rows(const Strip<S, X>& s, const uint8_t* order, int64_t count) {
+  using T = Sum<S>;
+  constexpr int n = kLanes<T>;
+  const int64_t bits_stride = s.bits_stride, down = s.down, along = s.along;
+  const int64_t start_step = s.start_step, end_step = s.end_step, words = s.words, columns = s.columns;
+  const uint64_t first_valid = valid_bits(0, columns);
+  const uint64_t* const bits = s.bits;
+  const X* const x = s.x;
+  const T *const packed = s.packed, *const start = s.start;
+  T* const end = s.end;
+  const auto place = [=](int64_t r) {
+    const uint64_t* const live = bits + r * bits_stride;
+    return Place<X>{r, live, x + r * down, One ? live[0] & first_valid : 0};
+  };
+  Place<X> here = place(order[0]);
+  for (int64_t done = 1; done <= count; ++done) {
+    Place<X> next = place(order[done < count ? done : 0]);
+    asm volatile("" : "+r"(next.first), "+r"(next.factors));
+    const T* from = start + here.row * start_step;
+    T* to = end + here.row * end_step;
+    Vector<T> acc[NV];
+#pragma GCC unroll 8
+    for (int i = 0; i < NV; ++i) acc[i] = load(from + i * n);
+    if constexpr (One) {
+      add_word<V, NV, T>(here.first, here.factors, along, packed, acc);
+    } else {
+      for (int64_t w = 0; w < words; ++w)
+        add_word<V, NV, T>(here.live[w] & valid_bits(w, columns), here.factors + w * 64 * along, along,
+                           packed + w * 64 * kBlock<T, V>, acc);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < NV; ++i) store(to + i * n, acc[i]);
+    if constexpr (!std::is_same_v<S, T>)
+      if (s.y) to_outputs(to, s.outputs, s.y + here.row * s.y_stride);
+    here = next;
+  }
+}
+
 // A block of V vectors, NV of which have outputs. Across: x is read down its columns. One: of one word.
 //
-// How often the loop over live elements goes round is hard to foresee for a processor, and easier the fewer branches
-// there are between two of them: hence One, and ends chosen before the loop over rows. What does not change from row to
-// row is named there as well: the compiler cannot know that no sum is stored over `a`.
+// How often the loop over live elements goes round is hard to foresee for a processor (rows.h), and easier the fewer
+// branches there are between two of them: hence One, and ends chosen before the loop over rows.
 template <class S, class X, int V, int NV, bool Across, bool One>
 void accumulate_block(const Accumulate& a) {
   using T = Sum<S>;
@@ -54,48 +113,31 @@ void accumulate_block(const Accumulate& a) {
   for (int i = 0; i < NV; ++i) store(bias + i * n, Vector<T>{});
   if (a.first && a.bias)
     for (int64_t i = 0; i < a.outputs; ++i) bias[i] = to_sum(static_cast<const S*>(a.bias)[i]);
-  const int64_t words = a.word_end - a.word_begin, rows = a.end - a.begin, columns = a.columns - a.word_begin * 64;
-  const int64_t bits_stride = a.bits_stride, x_stride = a.x_stride, y_stride = a.y_stride;
-  const int64_t down = Across ? 1 : x_stride, along = Across ? x_stride : 1;  // to the next row, the next factor
-  const uint64_t first_valid = valid_bits(0, columns);
-  const uint64_t* bits = a.bits + a.begin * bits_stride + a.word_begin;
-  const X* x = static_cast<const X*>(a.x) + a.begin * down + a.word_begin * 64 * along;
-  const T* const packed = static_cast<const T*>(a.packed) + (a.word_begin - a.packed_word) * 64 * size;
-  const int64_t ahead = a.ahead;
-  const bool far = !Across && a.far;
-  const char* next = reinterpret_cast<const char*>(packed + words * 64 * size);
-  S* const y = static_cast<S*>(a.y) + (to_y ? a.begin * y_stride : 0);
+  const int64_t rows = a.end - a.begin;
   T* const sums = static_cast<T*>(a.sums);
-  const T* start = a.first ? bias : sums;
-  const int64_t start_step = a.first ? 0 : size, end_step = direct ? y_stride : size;
-  T* end = sums;
+  S* const y = static_cast<S*>(a.y) + (to_y ? a.begin * a.y_stride : 0);
+  Strip<S, X> s;
+  s.bits = a.bits + a.begin * a.bits_stride + a.word_begin, s.bits_stride = a.bits_stride;
+  s.words = a.word_end - a.word_begin, s.columns = a.columns - a.word_begin * 64;
+  s.down = Across ? 1 : a.x_stride, s.along = Across ? a.x_stride : 1;
+  s.x = static_cast<const X*>(a.x) + a.begin * s.down + a.word_begin * 64 * s.along;
+  s.packed = static_cast<const T*>(a.packed) + (a.word_begin - a.packed_word) * 64 * size;
+  s.start = a.first ? bias : sums, s.start_step = a.first ? 0 : size;
+  s.end = sums, s.end_step = size;
+  s.y = !same && to_y ? y : nullptr, s.y_stride = a.y_stride, s.outputs = a.outputs;
   if constexpr (same)
-    if (direct) end = y;
-  for (int64_t r = 0; r < rows; ++r, bits += bits_stride, x += down, start += start_step, end += end_step) {
-    if (One && far) {  // of more words, few lines are live; nothing is harmed where there is no such row
-      __builtin_prefetch(bits + kRowsAhead * bits_stride);
-      fetch(x + kRowsAhead * x_stride, 64 * sizeof(X));
-    }
-    if constexpr (!Across)
-      for (int64_t i = 0; i < ahead; i += 64) __builtin_prefetch(next + i, 0, 2);
-    next += ahead;
-    Vector<T> acc[NV];
-#pragma GCC unroll 8
-    for (int i = 0; i < NV; ++i) acc[i] = load(start + i * n);
-    if constexpr (One) {
-      add_word<V, NV, T>(bits[0] & first_valid, x, along, packed, acc);
-    } else {
-      for (int64_t w = 0; w < words; ++w)
-        add_word<V, NV, T>(bits[w] & valid_bits(w, columns), x + w * 64 * along, along, packed + w * 64 * size, acc);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < NV; ++i) store(end + i * n, acc[i]);
-    if constexpr (!same)
-      if (to_y) to_outputs(end, a.outputs, y + r * y_stride);
-  }
+    if (direct) s.end = y, s.end_step = a.y_stride;
+  const uint8_t* const order = a.order ? a.order : kInTurn.row;
+  const bool far = One && !Across && a.far;  // of more words, few lines are live
+  const auto coming = [&](int64_t r) {
+    __builtin_prefetch(s.bits + r * s.bits_stride);
+    fetch(s.x + r * s.down, 64 * sizeof(X));
+  };
+  each_strip(rows, far, coming, s.packed + s.words * 64 * size, a.ahead,
+             [&](int64_t r, int64_t count) { accumulate_rows<S, X, V, NV, One>(s, order + r, count); });
   if constexpr (same)
     if (to_y && !direct)
-      for (int64_t r = 0; r < rows; ++r) to_outputs(sums + r * size, a.outputs, y + r * y_stride);
+      for (int64_t r = 0; r < rows; ++r) to_outputs(sums + r * size, a.outputs, y + r * a.y_stride);
 }
 
 template <class S, class X, int V, int NV, bool Across>

@@ -12,8 +12,7 @@ namespace dmt::sparse_linear {
 enum class Product { kForward, kGradInput, kGradWeight };
 enum Route : int64_t { kAuto = 0, kDense = 1, kSparse = 2 };
 
-constexpr int64_t kRows = 256;      // of x or dY that one thread works on at a time, at most: their sums fit L2
-constexpr int64_t kMostPart = 256;  // columns of dW, likewise
+constexpr int64_t kMostPart = kRows;  // columns of dW at a time, likewise
 
 // Words whose sums stay in registers: few live elements a word leave time for misses in the first-level cache, which
 // is half as large again on Intel's processors.
@@ -33,40 +32,54 @@ inline bool stays_near(int64_t weight_bytes) { return weight_bytes <= 1 << 20; }
 // as long as the weight stays in the second. For y on Intel alone; for dX everywhere, though measured on Intel alone.
 inline int64_t tile_rows(int64_t weight_bytes) { return stays_near(weight_bytes) ? 64 : kRows; }
 
+// Whether rows go by how many of their elements are live. What is live in a row must be little for the end of its loop
+// to count; and where weights come from far away, that is what the loop waits for.
+inline bool order_pays(double live, int64_t rows, int64_t weight_bytes) {
+  return stays_near(weight_bytes) && live < (rows <= kRows ? 0.2 : 0.07);
+}
+
 struct ForwardTiling {
-  bool narrow;
+  Width width;
   int64_t words, rows;  // words whose sums stay in registers; rows of a tile
 };
 
 inline ForwardTiling forward_tiling(double live, int64_t rows, int64_t weight_bytes) {
-  if (rows > kRows) return {false, words_at_once(live), intel() ? tile_rows(weight_bytes) : kRows};
+  if (rows > kRows) return {Width::kWide, words_at_once(live), intel() ? tile_rows(weight_bytes) : kRows};
   const bool narrow = narrow_pays(live);
-  return {narrow, !narrow || rows > 128 ? words_at_once(live) : 1, kRows};
+  return {narrow ? Width::kNarrow : Width::kWide, !narrow || rows > 128 ? words_at_once(live) : 1, kRows};
 }
 
 struct GradInputTiling {
-  bool narrow;
+  Width width;
   int64_t rows;  // of a tile
 };
 
-inline GradInputTiling grad_input_tiling(double live, int64_t rows, int64_t weight_bytes) {
-  return {rows <= 128 && narrow_pays(live), rows <= kRows ? kRows : tile_rows(weight_bytes)};
+// Broad blocks read a row of the weight and of dY for fewer partial sums, of which there are many where many elements
+// are live. whole: dY need not be copied for them.
+inline GradInputTiling grad_input_tiling(double live, int64_t rows, int64_t weight_bytes, bool whole) {
+  const bool broad = whole && intel() && isa() == Isa::avx512 && live > (rows <= 128 ? 0.35 : 0.4);
+  const bool narrow = rows <= 128 && narrow_pays(live);
+  return {broad    ? Width::kBroad
+          : narrow ? Width::kNarrow
+                   : Width::kWide,
+          rows <= kRows ? kRows : tile_rows(weight_bytes)};
 }
 
 struct GradWeightTiling {
-  bool narrow, direct;  // direct: x is read where it lies, down its columns
-  int64_t part;         // columns at a time
+  Width width;
+  bool direct;   // x is read where it lies, down its columns
+  int64_t part;  // columns at a time
 };
 
 // Few live elements do not pay for x to be transposed, and leave parts small enough for the first-level cache.
 inline GradWeightTiling grad_weight_tiling(double live, int64_t rows, int64_t columns) {
   const bool few = rows <= 64;
-  if (!intel()) return {false, false, few ? 32 : kMostPart};
+  if (!intel()) return {Width::kWide, false, few ? 32 : kMostPart};
   if (few || live * static_cast<double>(columns) <= 64) {
     const bool narrow = narrow_pays(live);
-    return {narrow, true, narrow ? 64 : 32};
+    return {narrow ? Width::kNarrow : Width::kWide, true, narrow ? 64 : 32};
   }
-  return {false, false, rows <= kRows ? 64 : kMostPart};
+  return {Width::kWide, false, rows <= kRows ? 64 : kMostPart};
 }
 
 // The share of live elements, for y, dX and dW, at which sparse and dense take the same time for many rows. Above 1:
@@ -79,8 +92,8 @@ struct BreakEven {
 constexpr BreakEven kAmd = {{0.62, 0.56, 0.70}, {0.25, 0.25, 0.28}, {0.50, 1.01, 1.01}};
 // On Intel, two 512-bit units a core make the dense product of float32 faster; that of bfloat16 is slow but where there
 // are matrix tiles (AMX: reckoned from peak rates, not measured).
-constexpr BreakEven kIntel = {{0.78, 0.55, 0.70}, {1.60, 1.06, 1.50}, {0.63, 0.50, 0.68}};
-constexpr BreakEven kIntelTiles = {{0.78, 0.55, 0.70}, {0.08, 0.08, 0.08}, {0.63, 0.50, 0.68}};
+constexpr BreakEven kIntel = {{0.78, 0.57, 0.70}, {1.60, 1.06, 1.50}, {0.63, 0.50, 0.68}};
+constexpr BreakEven kIntelTiles = {{0.78, 0.57, 0.70}, {0.08, 0.08, 0.08}, {0.63, 0.50, 0.68}};
 
 inline double break_even(Product product, Dtype dtype) {
   const BreakEven& table = !intel() ? kAmd : matrix_tiles() ? kIntelTiles : kIntel;

@@ -41,7 +41,18 @@ struct Forward {
   int64_t rows, words_at_once, bytes;
   bool fetches;  // the packed weight does not stay in the second-level cache
 
-  void run(int64_t tile, int64_t b) const {
+  // The rows of a tile by what is live in the first of the words that are summed at once.
+  void sort(int64_t tile, uint8_t* order) const {
+    const int64_t begin = tile * rows, tall = std::min(rows, x.rows - begin);
+    for (int64_t w = 0; w < bits.columns; w += words_at_once) {
+      const int64_t rest = x.columns - w * 64;
+      steps.order_rows(bits.words() + begin * bits.stride + w, bits.stride, tall,
+                       rest < 64 ? (uint64_t{1} << rest) - 1 : ~uint64_t{0}, 0, order + w * kRows);
+    }
+  }
+
+  // order: null where rows go in turn.
+  void run(int64_t tile, int64_t b, const uint8_t* order) const {
     alignas(64) char sums[kRows * 128 * sizeof(float)];
     alignas(64) char piece[4 * 64 * 128 * sizeof(float)];
     const int64_t block = blocking.block, sum = steps.sum_bytes;
@@ -58,6 +69,7 @@ struct Forward {
     for (int64_t w = 0; w == 0 || w < bits.columns; w += words_at_once) {
       a.word_begin = w, a.word_end = std::min(bits.columns, w + words_at_once);
       if (fetches) a.ahead = share_of_lines((a.word_end - w) * 64 * block * sum, a.end - a.begin);
+      a.order = order ? order + w * kRows : nullptr;
       a.first = w == 0, a.last = a.word_end == bits.columns;
       if (!packed) {
         const int64_t wide = std::min(x.columns - w * 64, words_at_once * 64);
@@ -74,7 +86,7 @@ inline void forward_tiles(const Steps& steps, const Matrix& x, const Matrix& bit
   const int64_t threads = thread_count();
   const int64_t weight_bytes = weight.rows * weight.columns * steps.sum_bytes;
   const ForwardTiling tiling = forward_tiling(live, x.rows, weight_bytes);
-  const Blocking& blocking = tiling.narrow ? steps.narrow : steps.wide;
+  const Blocking& blocking = steps.of(tiling.width);
   const int64_t blocks = parts(weight.rows, blocking.block);
   int64_t tall = tiling.rows;  // less where threads would have nothing to do
   while (tall > 32 && parts(x.rows, tall) * blocks < threads) tall /= 2;
@@ -93,8 +105,14 @@ inline void forward_tiles(const Steps& steps, const Matrix& x, const Matrix& bit
                     tiling.words,
                     static_cast<int64_t>(y.owner.element_size()),
                     packed && !stays_near(weight_bytes)};
+  const bool ordered = bits.columns > 0 && order_pays(live, x.rows, weight_bytes);
   torch::stable::parallel_for(0, tiles * blocks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) job.run(i / blocks, i % blocks);
+    const Scratch kept(Scratch::kOrder, ordered ? bits.columns * kRows : 0, y.owner);
+    uint8_t* const order = ordered ? reinterpret_cast<uint8_t*>(kept.data()) : nullptr;
+    for (int64_t i = begin; i < end; ++i) {
+      if (ordered && (i == begin || i % blocks == 0)) job.sort(i / blocks, order);
+      job.run(i / blocks, i % blocks, order);
+    }
   });
 }
 

@@ -9,8 +9,8 @@ inline void grad_input_tiles(const Steps& steps, const Matrix& grad, const Matri
                              double live, const Matrix& out) {
   const int64_t columns = weight.columns, outputs = weight.rows, sum = steps.sum_bytes;
   const int64_t weight_bytes = outputs * columns * sum;
-  const GradInputTiling tiling = grad_input_tiling(live, grad.rows, weight_bytes);
-  const Blocking& blocking = tiling.narrow ? steps.narrow : steps.wide;
+  const GradInputTiling tiling = grad_input_tiling(live, grad.rows, weight_bytes, outputs % steps.broad.block == 0);
+  const Blocking& blocking = steps.of(tiling.width);
   const int64_t block = blocking.block, tall = tiling.rows;
   const int64_t blocks = parts(outputs, block), tiles = parts(grad.rows, tall);
   const bool in_place = static_cast<int64_t>(out.owner.element_size()) == sum && outputs % block == 0;
@@ -32,6 +32,7 @@ inline void grad_input_tiles(const Steps& steps, const Matrix& grad, const Matri
     g.grad_x = out.data, g.grad_x_stride = out.stride;
     g.columns = columns, g.outputs = outputs;
     g.fetches = packed && !stays_near(weight_bytes);
+    g.ordered = order_pays(live, grad.rows, weight_bytes);
     g.partial = partial.data();
     g.scratch = scratch ? scratch->data() : nullptr;
     for (int64_t i = begin; i < end; ++i) {

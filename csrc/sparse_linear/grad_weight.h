@@ -13,9 +13,13 @@ struct Chunk {
   const Matrix &grad, &x, &bits;
   int64_t tall;                        // rows there is room for, a multiple of 64
   bool direct;                         // x is read where it lies
+  int64_t part;                        // columns at a time
+  int64_t group;                       // columns that are sorted by how many of their elements are live, or 0
   Scratch packed, across, transposed;  // sums [blocks][tall][block], sums [columns][tall], words [columns][tall / 64]
+  Scratch sorted;                      // [tall / 64][columns]: their places in their parts
 
-  Chunk(const Steps& s, const Blocking& b, const Matrix& g, const Matrix& x_, const Matrix& mask, bool in_place)
+  Chunk(const Steps& s, const Blocking& b, const Matrix& g, const Matrix& x_, const Matrix& mask, bool in_place,
+        int64_t columns_at_once, bool ordered)
       : steps(s),
         blocking(b),
         grad(g),
@@ -23,9 +27,12 @@ struct Chunk {
         bits(mask),
         tall(std::min(kRows, dmt::words(x.rows) * 64)),
         direct(in_place),
+        part(columns_at_once),
+        group(ordered ? std::min<int64_t>(part, 64) : 0),
         packed(Scratch::kGrad, parts(grad.columns, b.block) * tall * b.block * s.sum_bytes, x.owner),
         across(Scratch::kInput, direct ? 0 : x.columns * tall * s.sum_bytes, x.owner),
-        transposed(Scratch::kBits, x.columns * (tall / 64) * 8, x.owner) {}
+        transposed(Scratch::kBits, x.columns * (tall / 64) * 8, x.owner),
+        sorted(Scratch::kOrder, group ? x.columns * (tall / 64) : 0, x.owner) {}
 
   // Each thread has its share of the blocks and of the words: those it is going to read, where threads have whole
   // blocks. Where there is little to do, one does it all.
@@ -50,6 +57,8 @@ struct Chunk {
     return a;
   }
 
+  uint8_t* order(int64_t w) const { return reinterpret_cast<uint8_t*>(sorted.data()) + w * x.columns; }
+
  private:
   void load_block(int64_t row, int64_t rows, int64_t b) const {
     const int64_t block = blocking.block;
@@ -66,6 +75,10 @@ struct Chunk {
     for (int64_t r = 0; r < rows; r += 64)
       steps.transpose_bits(bits.words() + (row + r) * bits.stride + w, bits.stride, std::min<int64_t>(64, rows - r),
                            words + r / 64, tall / 64, wide);
+    for (int64_t c = 0; group && c < wide; c += group)
+      for (int64_t r = 0; r < rows; r += 64)
+        steps.order_rows(words + c * (tall / 64) + r / 64, tall / 64, std::min(group, wide - c), ~uint64_t{0},
+                         static_cast<uint8_t>((w * 64 + c) % part), order(r / 64) + w * 64 + c);
   }
 };
 
@@ -73,7 +86,7 @@ struct Chunk {
 inline void grad_weight_tiles(const Steps& steps, const Matrix& grad, const Matrix& x, const Matrix& bits, double live,
                               const Matrix& out) {
   const GradWeightTiling tiling = grad_weight_tiling(live, x.rows, x.columns);
-  const Blocking& blocking = tiling.narrow ? steps.narrow : steps.wide;
+  const Blocking& blocking = steps.of(tiling.width);
   const int64_t block = blocking.block, sum = steps.sum_bytes, outputs = grad.columns, columns = x.columns;
   const int64_t blocks = parts(outputs, block), bytes = static_cast<int64_t>(x.owner.element_size());
   const bool once = x.rows <= kRows;
@@ -81,7 +94,8 @@ inline void grad_weight_tiles(const Steps& steps, const Matrix& grad, const Matr
   if (blocks * (columns / part) < 2 * thread_count()) part = std::max<int64_t>(part / 2, 32);
   const int64_t jobs = parts(columns, part);
   const Scratch kept(Scratch::kSums, once ? 0 : blocks * columns * block * sum, x.owner);  // [blocks][columns][block]
-  const Chunk chunk(steps, blocking, grad, x, bits, tiling.direct);
+  const bool ordered = order_pays(live, x.rows, outputs * columns * sum);
+  const Chunk chunk(steps, blocking, grad, x, bits, tiling.direct, part, ordered);
   for (int64_t row = 0; row < x.rows; row += kRows) {
     const int64_t rows = std::min(kRows, x.rows - row), words = dmt::words(rows);
     chunk.load(row, rows);
@@ -93,6 +107,7 @@ inline void grad_weight_tiles(const Steps& steps, const Matrix& grad, const Matr
         Accumulate a = chunk.job(row, rows, b, k, std::min(columns, k + part), sums);
         for (int64_t w = 0; w < words; ++w) {
           a.word_begin = w, a.word_end = w + 1;
+          a.order = ordered ? chunk.order(w) + k : nullptr;
           a.first = row == 0 && w == 0;
           tiling.direct ? blocking.accumulate_across(a) : blocking.accumulate_packed(a);
         }

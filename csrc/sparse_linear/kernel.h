@@ -7,15 +7,28 @@ namespace dmt::sparse_linear {
 namespace {
 
 template <class S, int V>
-constexpr Blocking kBlocking = {
-    kBlock<Sum<S>, V>,        pack_transposed<S, V>,     pack_straight<S, V>, accumulate<S, S, V>,
-    accumulate<S, Sum<S>, V>, accumulate<S, S, V, true>, grad_input<S, V>,
-};
+constexpr Blocking blocking() {
+  Blocking b{kBlock<Sum<S>, V>, pack_transposed<S, V>, pack_straight<S, V>, nullptr, nullptr,
+             nullptr,           grad_input<S, V>};
+  if constexpr (V <= kWide) {
+    b.accumulate = accumulate<S, S, V>;
+    b.accumulate_packed = accumulate<S, Sum<S>, V>;
+    b.accumulate_across = accumulate<S, S, V, true>;
+  }
+  return b;
+}
+
+#if defined(__AVX512F__)
+constexpr int kBroadest = kBroad;
+#else
+constexpr int kBroadest = kWide;
+#endif
 
 template <class S>
 constexpr Steps kSteps = {
-    sizeof(Sum<S>), kBlocking<S, kWide>, kBlocking<S, kNarrow>, transpose_in<S>, transpose_out<S>,
-    transpose_bits, count_live,          apply_mask<S>,
+    sizeof(Sum<S>),  blocking<S, kWide>(), blocking<S, kNarrow>(), blocking<S, kBroadest>(),
+    transpose_in<S>, transpose_out<S>,     transpose_bits,         count_live,
+    order_rows,      apply_mask<S>,
 };
 
 inline const Steps* steps_of(Dtype dtype) {

@@ -2,8 +2,8 @@
 // is compiled for.
 #pragma once
 
+#include "rows.h"
 #include "steps.h"
-#include "vector.h"
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -15,12 +15,6 @@ namespace {
 // Elements of a block of V vectors.
 template <class T, int V>
 constexpr int64_t kBlock = V * kLanes<T>;
-
-// The bits of word `w` that belong to a column.
-inline uint64_t valid_bits(int64_t w, int64_t columns) {
-  const int64_t rest = columns - w * 64;
-  return rest >= 64 ? ~uint64_t{0} : (uint64_t{1} << rest) - 1;
-}
 
 template <class S, int V>
 void pack_straight(const void* source, int64_t stride, int64_t rows, int64_t columns, void* packed) {

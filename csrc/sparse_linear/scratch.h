@@ -13,7 +13,7 @@ namespace dmt::sparse_linear {
 // them means nothing between calls.
 class Scratch {
  public:
-  enum Use { kPacked, kGrad, kInput, kBits, kSums, kUses };
+  enum Use { kPacked, kGrad, kInput, kBits, kSums, kOrder, kUses };
 
   Scratch(Use use, int64_t bytes, const Tensor& like) {
     if (bytes <= kKept) {

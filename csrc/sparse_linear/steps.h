@@ -11,8 +11,12 @@ namespace dmt::sparse_linear {
 enum class Dtype { kFloat, kDouble, kBfloat16, kHalf };
 
 // Vectors of a block. Eight, a factor and an operand fit 16 registers. Four leave room in the first-level cache, which
-// is worth more where few elements are live.
-constexpr int kWide = 8, kNarrow = 4;
+// is worth more where few elements are live. Sixteen take 32 registers: dX alone has them, where many are live.
+constexpr int kWide = 8, kNarrow = 4, kBroad = 16;
+enum class Width { kNarrow, kWide, kBroad };
+
+// Rows of x or dY that one thread works on at a time, at most: their sums fit the second-level cache.
+constexpr int64_t kRows = 256;
 
 // Bytes, in whole lines, that each of `rows` steps fetches ahead so that all of them have fetched `bytes`. Static: no
 // code of one instruction set may be linked into another.
@@ -24,6 +28,7 @@ static constexpr int64_t share_of_lines(int64_t bytes, int64_t rows) {
 struct Accumulate {
   const uint64_t* bits;  // [rows][bits_stride]
   int64_t bits_stride;   // words
+  const uint8_t* order;  // [end - begin] the rows, from begin on, as they are gone through; null: in turn
   const void* x;         // [rows][x_stride], or where it is read across [columns][x_stride]
   int64_t x_stride;      // elements
   const void* packed;    // this block: [64 * words][block], of sums, from the column of packed_word on
@@ -56,6 +61,7 @@ struct GradInput {
   int64_t word_begin, word_end;
   int64_t columns, outputs;
   bool fetches;   // the packed weight does not stay near
+  bool ordered;   // rows go by how many of their elements are live
   void* partial;  // [end - begin][64] vectors of sums: working memory
   void* scratch;  // [blocks][end - begin][block] of sums: a place to pack dY; null: read dY where it is,
                   // which takes whole blocks of outputs in the dtype of the sums
@@ -68,6 +74,7 @@ struct Blocking {
   void (*pack_transposed)(const void* source, int64_t stride, int64_t rows, int64_t columns, void* packed);
   // [rows][columns <= block] (stride) -> [rows][block], zero behind `columns`.
   void (*pack_straight)(const void* source, int64_t stride, int64_t rows, int64_t columns, void* packed);
+  // y and dW; null for broad blocks.
   void (*accumulate)(const Accumulate&);         // x in the dtype of the operand
   void (*accumulate_packed)(const Accumulate&);  // x in the dtype of the sums; y must be null
   void (*accumulate_across)(const Accumulate&);  // x in the dtype of the operand, read across; one word, y null
@@ -75,8 +82,8 @@ struct Blocking {
 };
 
 struct Steps {
-  int64_t sum_bytes;  // of one sum: 4 or 8
-  Blocking wide, narrow;
+  int64_t sum_bytes;             // of one sum: 4 or 8
+  Blocking wide, narrow, broad;  // broad: as wide where there are no 32 registers
   // [rows][columns] (stride) -> sums [columns][target_stride].
   void (*transpose_in)(const void* source, int64_t stride, int64_t rows, int64_t columns, void* target,
                        int64_t target_stride);
@@ -88,10 +95,16 @@ struct Steps {
                          int64_t columns);
   // Live bits of [rows][columns].
   int64_t (*count_live)(const uint64_t* bits, int64_t bits_stride, int64_t rows, int64_t columns);
+  // base + r for each row r of `rows` <= kRows, by how many `valid` bits of its word are set.
+  void (*order_rows)(const uint64_t* bits, int64_t bits_stride, int64_t rows, uint64_t valid, uint8_t base,
+                     uint8_t* order);
   // target = where(mask, source, 0); target may be source
   void (*apply_mask)(const void* source, int64_t stride, const uint64_t* bits, int64_t bits_stride, int64_t rows,
                      int64_t columns, void* target, int64_t target_stride);
 
+  const Blocking& of(Width width) const {
+    return width == Width::kNarrow ? narrow : width == Width::kWide ? wide : broad;
+  }
   int64_t vector_bytes() const { return wide.block / kWide * sum_bytes; }
 };
 

@@ -11,6 +11,7 @@ from dmt.bench.case import Row, highest, peak_allocated
 from dmt.bench.stage import StageRow, counted
 from dmt.bench.stages import totals
 from dmt.bench.timing import Timing
+from dmt_kernels import unpack_mask
 
 
 def timed(us: float) -> Timing:
@@ -80,6 +81,16 @@ def test_the_values_have_the_zeros_asked_for():
         live = (size > threshold.SHARE * size.mean()).double().mean()
         assert live == pytest.approx(1 - zeros, abs=0.02)
         assert products.operands(64, 256, zeros).live == pytest.approx(1 - zeros, abs=0.02)
+
+
+def test_each_call_of_ours_has_another_mask():
+    p = products.operands(64, 64, 0.5)
+    assert len(p.further) == products.WORDS_IN_TURN // 64 - 1
+    y = products.ours(p, "y", products.SPARSE)
+    for mask in (p.bits, *p.further[:3]):
+        expected = (p.x * unpack_mask(mask, 64)) @ p.weight.T + p.bias
+        torch.testing.assert_close(y(), expected, rtol=1e-4, atol=1e-4)
+    assert not products.operands(16384, 64, 0.5).further  # one mask is all that is asked for
 
 
 def test_derived_figures_of_a_row():

@@ -81,6 +81,24 @@ def test_several_tiles_of_rows(isa, shape, live, dtype):
     check_products(x, bits, weight, bias, grad)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("shape", [(7, 90, 256), (70, 90, 512), (300, 97, 256), (90, 33, 768)])
+def test_many_live_elements_for_whole_broad_blocks(isa, shape, dtype):
+    for live in (0.45, 0.6, 0.95):
+        check_products(*problem(*shape, live, dtype)[:5])
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 64), (200, 130, 70), (257, 200, 130), (600, 100, 40)])
+def test_rows_and_columns_of_very_different_counts(isa, shape):
+    """Sparse products go through rows, and dW through columns, by how many of their elements are live."""
+    rows, columns, _ = shape
+    x, _, weight, bias, grad, _ = problem(*shape, 1.0)
+    by_row, by_column = torch.linspace(0, 1, rows)[:, None] ** 4, torch.linspace(1, 0, columns) ** 4
+    for share in (by_row * torch.ones(columns), by_column * torch.ones(rows, 1), by_row.flip(0) * by_column):
+        mask = torch.rand(rows, columns, generator=torch.Generator().manual_seed(1)) < share
+        check_products(x, pack_mask(mask), weight, bias, grad)
+
+
 @pytest.mark.parametrize("rows", [191, 192, 300])
 def test_dense_weight_gradient_in_bands_of_rows(rows):
     x, bits, weight, bias, grad, _ = problem(rows, 600, 5, 0.5, torch.float64)
