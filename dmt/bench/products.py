@@ -7,6 +7,7 @@ Dense is the faster of PyTorch's product (F.linear, matmul; MKL or cuBLAS) and o
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -101,8 +102,11 @@ def _masked_by(p: Operands) -> Callable[[Tensor], tuple[Tensor, ...]]:
 
 
 def ours(p: Operands, leg: str, route: int) -> Callable[[], Tensor]:
-    """One of the three products by our kernels, ready to be called; with the next mask each time, p.bits first."""
-    masks = itertools.cycle((p.bits, *p.further))
+    """One of the three products by our kernels, ready to be called; with another mask each time, p.bits first.
+
+    The order is this candidate's own: the processor recognises what another one has just been given.
+    """
+    masks = itertools.cycle((p.bits, *random.Random(f"{leg} {route}").sample(p.further, len(p.further))))
     return {
         "y": lambda: OPS.sparse_linear(p.x, next(masks), p.weight, p.bias, 0, route),
         "dX": lambda: OPS.sparse_linear_grad_input(p.grad, next(masks), p.weight, 0, route),

@@ -85,11 +85,15 @@ def test_the_values_have_the_zeros_asked_for():
 
 def test_each_call_of_ours_has_another_mask():
     p = products.operands(64, 64, 0.5)
-    assert len(p.further) == products.WORDS_IN_TURN // 64 - 1
-    y = products.ours(p, "y", products.SPARSE)
-    for mask in (p.bits, *p.further[:3]):
-        expected = (p.x * unpack_mask(mask, 64)) @ p.weight.T + p.bias
-        torch.testing.assert_close(y(), expected, rtol=1e-4, atol=1e-4)
+    masks = (p.bits, *p.further)
+    assert len(masks) == products.WORDS_IN_TURN // 64
+    expected = torch.stack([(p.x * unpack_mask(mask, 64)) @ p.weight.T + p.bias for mask in masks])
+    orders = []
+    for route in (products.AUTO, products.SPARSE):
+        y = products.ours(p, "y", route)
+        orders.append([int((expected - y()).abs().amax((1, 2)).argmin()) for _ in masks])
+        assert orders[-1][0] == 0 and sorted(orders[-1]) == list(range(len(masks)))
+    assert orders[0] != orders[1]
     assert not products.operands(16384, 64, 0.5).further  # one mask is all that is asked for
 
 
