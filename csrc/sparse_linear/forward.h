@@ -44,11 +44,9 @@ struct Forward {
   // The rows of a tile by what is live in the first of the words that are summed at once.
   void sort(int64_t tile, uint8_t* order) const {
     const int64_t begin = tile * rows, tall = std::min(rows, x.rows - begin);
-    for (int64_t w = 0; w < bits.columns; w += words_at_once) {
-      const int64_t rest = x.columns - w * 64;
-      steps.order_rows(bits.words() + begin * bits.stride + w, bits.stride, tall,
-                       rest < 64 ? (uint64_t{1} << rest) - 1 : ~uint64_t{0}, 0, order + w * kRows);
-    }
+    for (int64_t w = 0; w < bits.columns; w += words_at_once)
+      steps.order_rows(bits.words() + begin * bits.stride + w, bits.stride, tall, valid_bits(w, x.columns), 0,
+                       order + w * kRows);
   }
 
   // order: null where rows go in turn.

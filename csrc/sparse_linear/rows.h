@@ -10,12 +10,6 @@
 namespace dmt::sparse_linear {
 namespace {
 
-// The bits of word `w` that belong to a column.
-inline uint64_t valid_bits(int64_t w, int64_t columns) {
-  const int64_t rest = columns - w * 64;
-  return rest >= 64 ? ~uint64_t{0} : (uint64_t{1} << rest) - 1;
-}
-
 // Which of 64 counts are `c`.
 inline uint64_t of_count(const uint8_t* counts, int c) {
 #if defined(__AVX512BW__)

@@ -18,8 +18,14 @@ enum class Width { kNarrow, kWide, kBroad };
 // Rows of x or dY that one thread works on at a time, at most: their sums fit the second-level cache.
 constexpr int64_t kRows = 256;
 
-// Bytes, in whole lines, that each of `rows` steps fetches ahead so that all of them have fetched `bytes`. Static: no
-// code of one instruction set may be linked into another.
+// The bits of word `w` that belong to a column. Static, as all code here: none of one instruction set may be linked
+// into another.
+static constexpr uint64_t valid_bits(int64_t w, int64_t columns) {
+  const int64_t rest = columns - w * 64;
+  return rest >= 64 ? ~uint64_t{0} : (uint64_t{1} << rest) - 1;
+}
+
+// Bytes, in whole lines, that each of `rows` steps fetches ahead so that all of them have fetched `bytes`.
 static constexpr int64_t share_of_lines(int64_t bytes, int64_t rows) {
   return (bytes + 64 * rows - 1) / (64 * rows) * 64;
 }
