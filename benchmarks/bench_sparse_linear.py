@@ -1,4 +1,4 @@
-"""`sparse_linear` against the best dense products, axpy kernels and torch.sparse: y, dX and dW.
+"""`sparse_linear` against the best dense products, axpy kernels and torch.sparse: y, dX, dW, and dX with dW.
 
     pytest benchmarks/bench_sparse_linear.py -s [--full] [--threads 2]
 
@@ -12,7 +12,7 @@ import pytest
 from dmt.bench import kernels, limited, products
 
 
-@pytest.mark.parametrize("leg", products.LEGS)
+@pytest.mark.parametrize("leg", [*products.LEGS, products.BOTH])
 @pytest.mark.parametrize("variant", ["float32", "bfloat16", "avx2"])
 def test_sparse_linear(record, variant: str, shape: tuple[int, int], zeros: float, leg: str) -> None:
     dtype = "bfloat16" if variant == "bfloat16" else "float32"

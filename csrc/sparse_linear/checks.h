@@ -46,12 +46,16 @@ inline void check_bits(const Tensor& bits, const Tensor& rows, int64_t columns) 
                   shape(rows), " and ", dmt::words(columns), " words, got ", shape(bits));
 }
 
+inline void check_width(const Tensor& x, const Tensor& weight) {
+  STD_TORCH_CHECK(weight.dim() == 2 && weight.size(1) == x.size(x.dim() - 1), "sparse_linear: weight ", shape(weight),
+                  " must be [N, K] with the width of x ", shape(x));
+}
+
 inline void check_forward(const Tensor& x, const Tensor& bits, const Tensor& weight, const Tensor* bias) {
   check_type(x);
   check_like("weight", weight, x);
   STD_TORCH_CHECK(x.dim() >= 1, "sparse_linear: x must have at least 1 dimension");
-  STD_TORCH_CHECK(weight.dim() == 2 && weight.size(1) == x.size(x.dim() - 1), "sparse_linear: weight ", shape(weight),
-                  " must be [N, K] with the width of x ", shape(x));
+  check_width(x, weight);
   check_bits(bits, x, x.size(x.dim() - 1));
   if (bias == nullptr) return;
   check_like("bias", *bias, x);

@@ -5,6 +5,7 @@
 // y and dW are sums over live elements (x[m, k] times a packed row of weights or of dY), dX samples its products at
 // live elements. Each output is summed by one thread in an order that does not depend on how many there are.
 #include <optional>
+#include <tuple>
 #include <vector>
 
 #include "checks.h"
@@ -18,6 +19,7 @@ namespace {
 CallCounter forward_calls("sparse_linear");
 CallCounter grad_input_calls("sparse_linear_grad_input");
 CallCounter grad_weight_calls("sparse_linear_grad_weight");
+CallCounter backward_calls("sparse_linear_backward");
 
 Dtype dtype_of(ScalarType type) {
   if (type == ScalarType::Float) return Dtype::kFloat;
@@ -66,39 +68,63 @@ Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias,
   return y;
 }
 
+// dX, shaped as `like` but for its width. `live` of the elements are live.
+Tensor grad_input_of(const Matrix& grad, const Matrix& bits, const Tensor& weight, double live, int64_t route,
+                     const Tensor& like) {
+  const ScalarType type = weight.scalar_type();
+  const Steps& steps = steps_for(type);
+  const int64_t columns = weight.size(1), outputs = weight.size(0);
+  if (outputs == 0) return torch::stable::new_zeros(like, with_width(like, columns));
+  if (goes_dense(route, Product::kGradInput, dtype_of(type), grad.rows, columns, outputs, live)) {
+    const Tensor full = dense_grad_input({steps, bits, type, live}, grad, weight);
+    return like.dim() == 2 ? full : torch::stable::reshape(full, with_width(like, columns));
+  }
+  Tensor out = empty_with_width(like, columns, type);
+  const Matrix om{out, grad.rows, columns, columns, static_cast<char*>(out.data_ptr())};
+  grad_input_tiles(steps, grad, bits, matrix(weight), live, om);
+  return out;
+}
+
+// dW.
+Tensor grad_weight_of(const Matrix& grad, const Matrix& x, const Matrix& bits, double live, int64_t route) {
+  const ScalarType type = x.owner.scalar_type();
+  const Steps& steps = steps_for(type);
+  if (x.rows == 0) return torch::stable::new_zeros(x.owner, {grad.columns, x.columns});
+  if (goes_dense(route, Product::kGradWeight, dtype_of(type), x.rows, x.columns, grad.columns, live))
+    return dense_grad_weight({steps, bits, type, live}, grad, x);
+  Tensor out = empty({grad.columns, x.columns}, type, x.owner);
+  const Matrix om{out, grad.columns, x.columns, x.columns, static_cast<char*>(out.data_ptr())};
+  grad_weight_tiles(steps, grad, x, bits, live, om);
+  return out;
+}
+
 Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t /*structure*/, int64_t route) {
   grad_input_calls.add();
   check_grad_input(grad, bits, weight);
-  const ScalarType type = grad.scalar_type();
-  const Steps& steps = steps_for(type);
-  const Matrix gm = matrix(grad), bm = matrix(bits), wm = matrix(weight);
-  const int64_t columns = wm.columns, outputs = wm.rows;
-  if (outputs == 0) return torch::stable::new_zeros(grad, with_width(grad, columns));
-  const double live = live_share(steps, bm, columns);
-  if (goes_dense(route, Product::kGradInput, dtype_of(type), gm.rows, columns, outputs, live)) {
-    const Tensor full = dense_grad_input({steps, bm, type, live}, gm, weight);
-    return grad.dim() == 2 ? full : torch::stable::reshape(full, with_width(grad, columns));
-  }
-  Tensor out = empty_with_width(grad, columns, type);
-  const Matrix om{out, gm.rows, columns, columns, static_cast<char*>(out.data_ptr())};
-  grad_input_tiles(steps, gm, bm, wm, live, om);
-  return out;
+  const Matrix bm = matrix(bits);
+  const double live = live_share(steps_for(grad.scalar_type()), bm, weight.size(1));
+  return grad_input_of(matrix(grad), bm, weight, live, route, grad);
 }
 
 Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t /*structure*/, int64_t route) {
   grad_weight_calls.add();
   check_grad_weight(grad, x, bits);
-  const ScalarType type = x.scalar_type();
-  const Steps& steps = steps_for(type);
+  const Matrix xm = matrix(x), bm = matrix(bits);
+  return grad_weight_of(matrix(grad), xm, bm, live_share(steps_for(x.scalar_type()), bm, xm.columns), route);
+}
+
+// Both in one call, which costs as much as a tenth of a small product. dW goes first: the other way round, 64 x 256 was
+// measured to take 4 % longer.
+std::tuple<Tensor, Tensor> backward(Tensor grad, Tensor x, Tensor bits, Tensor weight, int64_t /*structure*/,
+                                    int64_t route) {
+  backward_calls.add();
+  check_grad_input(grad, bits, weight);
+  check_grad_weight(grad, x, bits);
+  check_width(x, weight);
   const Matrix gm = matrix(grad), xm = matrix(x), bm = matrix(bits);
-  if (xm.rows == 0) return torch::stable::new_zeros(x, {gm.columns, xm.columns});
-  const double live = live_share(steps, bm, xm.columns);
-  if (goes_dense(route, Product::kGradWeight, dtype_of(type), xm.rows, xm.columns, gm.columns, live))
-    return dense_grad_weight({steps, bm, type, live}, gm, xm);
-  Tensor out = empty({gm.columns, xm.columns}, type, x);
-  const Matrix om{out, gm.columns, xm.columns, xm.columns, static_cast<char*>(out.data_ptr())};
-  grad_weight_tiles(steps, gm, xm, bm, live, om);
-  return out;
+  const double live = live_share(steps_for(x.scalar_type()), bm, xm.columns);
+  const Tensor grad_weight = grad_weight_of(gm, xm, bm, live, route);
+  return {grad_input_of(gm, bm, weight, live, route, grad), grad_weight};
 }
 
 }  // namespace
@@ -108,4 +134,5 @@ STABLE_TORCH_LIBRARY_IMPL(dmt_kernels, CPU, m) {
   m.impl("sparse_linear", TORCH_BOX(&dmt::sparse_linear::forward));
   m.impl("sparse_linear_grad_input", TORCH_BOX(&dmt::sparse_linear::grad_input));
   m.impl("sparse_linear_grad_weight", TORCH_BOX(&dmt::sparse_linear::grad_weight));
+  m.impl("sparse_linear_backward", TORCH_BOX(&dmt::sparse_linear::backward));
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..atomic import atomic
 from ..errors import InputError
 from .results import Results
-from .tables import break_even, grouped, named, products, together
+from .tables import break_even, grouped, named, products, together, trained
 
 
 def available() -> bool:
@@ -30,7 +30,7 @@ def draw(results: Results, path: Path, variant: tuple[str, str | None]) -> None:
     figure = Figure(figsize=(3.6 * columns, 3.0 * lines + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
     for number, shape in enumerate(shapes):
-        legs = {zeros: rows for (of, zeros), rows in sorted(groups.items()) if of == shape}
+        legs = {zeros: trained(rows) for (of, zeros), rows in sorted(groups.items()) if of == shape}
         _panel(figure.add_subplot(lines, columns, number + 1), shape, legs)
     threads = results.conditions["threads"]
     figure.suptitle(f"sparse_linear, {named(variant)}, {threads} thread(s), {results.conditions['processor']}")

@@ -2,6 +2,7 @@
 
 Dense is the faster of PyTorch's product (F.linear, matmul; MKL or cuBLAS) and oneDNN's
 (`mkldnn._linear_pointwise`), for each of y, dX and dW, on x masked beforehand: it is given the mask for nothing.
+Training asks for dX and dW at once, which ours computes in one call: a leg of its own, where dense is two calls.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from dmt_kernels import ema_state, masked_linear, pack_mask
 from dmt_kernels.masked import MU, UPDATES
 from dmt_kernels.ops.masked_linear import reference as fused
 from dmt_kernels.ops.sparse_linear import reference
+from dmt_kernels.ops.sparse_linear.operators import operators
+from dmt_kernels.structure import ELEMENT
 
 from . import axpy, threshold
 from .case import Candidate, Case, Work
 from .threshold import DTYPES
 
 LEGS = ("y", "dX", "dW")
+BOTH = "dX, dW"
 AUTO, SPARSE = 0, 2  # route numbers of the compiled operators
-OPS = torch.ops.dmt_kernels
+ELEMENTS = operators(ELEMENT)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,10 @@ def operands(rows: int, width: int, zeros: float, dtype: str = "float32", device
 
 
 def work(rows: int, width: int, live: float, leg: str, element: int = 4) -> Work:
-    """Of one product with K = N = width, `element` bytes a number."""
+    """Of one product with K = N = width, or of two, `element` bytes a number."""
+    if leg == BOTH:
+        first, second = work(rows, width, live, "dX", element), work(rows, width, live, "dW", element)
+        return Work(first.nominal + second.nominal, first.executed + second.executed, first.moved + second.moved)
     nominal = 2 * rows * width * width
     bits = 8 * rows * -(-width // 64)
     tall, square = rows * width * element, width * width * element
@@ -81,6 +88,8 @@ def onednn(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def dense(p: Operands, leg: str) -> list[Candidate]:
     """On x masked beforehand. dX is not masked afterwards, which costs a dense network nothing either."""
+    if leg == BOTH:
+        return _dense_both(p)
     ways: dict[str, tuple[Callable, Callable]] = {
         "y": (lambda: F.linear(p.masked, p.weight, p.bias), lambda: onednn(p.masked, p.weight, p.bias)),
         "dX": (lambda: p.grad @ p.weight, lambda: onednn(p.grad, p.weight.t())),
@@ -93,6 +102,18 @@ def dense(p: Operands, leg: str) -> list[Candidate]:
     return found
 
 
+def _dense_both(p: Operands) -> list[Candidate]:
+    """dX and then dW, each library with each."""
+    masked = _masked_by(p)
+
+    def pair(first: Candidate, second: Candidate) -> Candidate:
+        name = first.name if first.name == second.name else f"{first.name}, {second.name}"
+        run = lambda: (first.run(), second.run())  # noqa: E731
+        return Candidate(name, "dense", run, lambda out: (*masked(out[0]), out[1]))
+
+    return list(itertools.starmap(pair, itertools.product(dense(p, "dX"), dense(p, "dW"))))
+
+
 def _single(out: Tensor) -> tuple[Tensor, ...]:
     return (out,)
 
@@ -101,21 +122,24 @@ def _masked_by(p: Operands) -> Callable[[Tensor], tuple[Tensor, ...]]:
     return lambda out: (reference.masked(out, p.bits),)
 
 
-def ours(p: Operands, leg: str, route: int) -> Callable[[], Tensor]:
-    """One of the three products by our kernels, ready to be called; with another mask each time, p.bits first.
+def ours(p: Operands, leg: str, route: int) -> Callable[[], object]:
+    """One of the legs by our kernels, ready to be called; with another mask each time, p.bits first.
 
     The order is this candidate's own: the processor recognises what another one has just been given.
     """
     masks = itertools.cycle((p.bits, *random.Random(f"{leg} {route}").sample(p.further, len(p.further))))
     return {
-        "y": lambda: OPS.sparse_linear(p.x, next(masks), p.weight, p.bias, 0, route),
-        "dX": lambda: OPS.sparse_linear_grad_input(p.grad, next(masks), p.weight, 0, route),
-        "dW": lambda: OPS.sparse_linear_grad_weight(p.grad, p.x, next(masks), 0, route),
+        "y": lambda: ELEMENTS.forward(p.x, next(masks), p.weight, p.bias, ELEMENT, route),
+        "dX": lambda: ELEMENTS.grad_input(p.grad, next(masks), p.weight, ELEMENT, route),
+        "dW": lambda: ELEMENTS.grad_weight(p.grad, p.x, next(masks), ELEMENT, route),
+        BOTH: lambda: ELEMENTS.gradients(p.grad, p.x, next(masks), p.weight, ELEMENT, route),
     }[leg]
 
 
 def others(p: Operands, leg: str) -> list[Candidate]:
     """Axpy kernels and torch.sparse, one CPU thread, float32; on the first mask alone, in their favour."""
+    if leg == BOTH:
+        return []  # they have no such call
     csr = axpy.Csr.of(p.masked, p.weight, p.bias, p.grad)
     name = {"y": "y", "dX": "grad_input", "dW": "grad_weight"}[leg]
     strided = lambda out: (out.to_dense() if out.layout == torch.sparse_csr else out,)  # noqa: E731
@@ -129,21 +153,24 @@ def others(p: Operands, leg: str) -> list[Candidate]:
     return found
 
 
-def expected(p: Operands, leg: str) -> Tensor:
+def expected(p: Operands, leg: str) -> tuple[Tensor, ...]:
     """The same by the plain reference."""
-    return {
+    if leg == BOTH:
+        return *expected(p, "dX"), *expected(p, "dW")
+    ways = {
         "y": lambda: reference.sparse_linear(p.x, p.bits, p.weight, p.bias),
         "dX": lambda: reference.grad_input(p.grad, p.bits, p.weight),
         "dW": lambda: reference.grad_weight(p.grad, p.x, p.bits),
-    }[leg]()
+    }
+    return (ways[leg](),)
 
 
 def sparse_linear_cases(
     rows: int, width: int, zeros: float, dtype: str = "float32", device: str = "cpu", *, elsewhere: bool = False
 ) -> Iterator[Case]:
-    """y, dX and dW. elsewhere: against axpy kernels and torch.sparse too (one CPU thread, float32)."""
+    """y, dX, dW, and dX with dW. elsewhere: against axpy kernels and torch.sparse too (one CPU thread, float32)."""
     p = operands(rows, width, zeros, dtype, device)
-    for leg in LEGS:
+    for leg in (*LEGS, BOTH):
         candidates = [
             Candidate("ours", "ours", ours(p, leg, SPARSE)),
             Candidate("auto", "auto", ours(p, leg, AUTO)),
@@ -161,7 +188,7 @@ def sparse_linear_cases(
             dtype,
             work(rows, width, p.live, leg, p.x.element_size()),
             tuple(candidates),
-            (expected(p, leg),),
+            expected(p, leg),
             rtol,
             atol,
             device,

@@ -56,5 +56,5 @@ def cases(
         amount = work(rows, width, p.live, leg, p.x.element_size())
         rtol, atol = (1e-4, 2e-3) if dtype == "float32" else (2e-2, 0.05 * max(rows, width) ** 0.5)
         op, shape = f"structured_linear, {STRUCTURES[structure]}", (rows, width)
-        wanted = (expected(p, leg),)
+        wanted = expected(p, leg)
         yield Case(op, leg, shape, zeros, p.live, dtype, amount, candidates, wanted, rtol, atol, device)

@@ -61,6 +61,9 @@ def check_products(x, bits, weight, bias, grad, structure=0, route=2):
         reference.grad_weight(wide[3], wide[0], bits),
         dtype,
     )
+    both = OPS.sparse_linear_backward(grad, x, bits, weight, structure, route)
+    close(both[0], reference.grad_input(wide[3], bits, wide[1]), dtype)
+    close(both[1], reference.grad_weight(wide[3], wide[0], bits), dtype)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -189,6 +192,23 @@ def test_bits_past_the_last_column_are_ignored():
             assert torch.equal(op(*args, 0, route), op(*clean, 0, route))
         dx = OPS.sparse_linear_grad_input(grad, dirty, weight, 0, route)
         assert torch.equal(dx, OPS.sparse_linear_grad_input(grad, bits, weight, 0, route))
+        both = OPS.sparse_linear_backward(grad, x, dirty, weight, 0, route)
+        assert torch.equal(both[0], dx)
+        assert torch.equal(both[1], OPS.sparse_linear_grad_weight(grad, x, bits, 0, route))
+
+
+@pytest.mark.parametrize("structure", ["element", "tile"])
+def test_both_gradients_in_one_call_and_each_alone_are_the_same(structure):
+    """One call where both are wanted and masks are by element; two when a derivative of theirs may follow."""
+    x, bits, weight, _, grad, _ = problem(30, 70, 40, poison=False)
+    inputs = [x.requires_grad_(), weight.requires_grad_()]
+    before = compiled().calls()["sparse_linear_backward"]
+    found = torch.autograd.grad(sparse_linear(*inputs[:1], bits, weight, structure=structure), inputs, grad)
+    assert compiled().calls()["sparse_linear_backward"] - before == (structure == "element")
+    y = sparse_linear(x, bits, weight, structure=structure)
+    for a, b in zip(found, torch.autograd.grad(y, inputs, grad, create_graph=True), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-4)
+    assert compiled().calls()["sparse_linear_backward"] - before == (structure == "element")
 
 
 @pytest.mark.parametrize("need", ["x", "weight", "bias"])
@@ -229,6 +249,7 @@ def test_opcheck(structure, route):
     torch.library.opcheck(OPS.sparse_linear.default, (x, bits, weight, None, structure, route))
     torch.library.opcheck(OPS.sparse_linear_grad_input.default, (grad, bits, weight, structure, route))
     torch.library.opcheck(OPS.sparse_linear_grad_weight.default, (grad, x, bits, structure, route))
+    torch.library.opcheck(OPS.sparse_linear_backward.default, (grad, x, bits, weight, structure, route))
 
 
 def test_compile_without_graph_breaks():
@@ -281,6 +302,7 @@ def test_deterministic_and_equal_for_any_number_of_threads(rows):
                     OPS.sparse_linear(x, bits, weight, bias, 0, 2),
                     OPS.sparse_linear_grad_input(grad, bits, weight, 0, 2),
                     OPS.sparse_linear_grad_weight(grad, x, bits, 0, 2),
+                    *OPS.sparse_linear_backward(grad, x, bits, weight, 0, 2),
                 )
             )
     finally:
@@ -358,6 +380,22 @@ def test_one_clear_error_from_the_operator(name):
     given, *_ = BAD[name]
     with pytest.raises((RuntimeError, TypeError, ValueError), match=r"sparse_linear: |must|expected"):
         OPS.sparse_linear(given["x"], given["bits"], given["weight"], given["bias"], 0, 2)
+
+
+BAD_GRADIENTS = {
+    "rows": lambda g, x, b, w: (g[:3], x, b, w),
+    "width": lambda g, x, b, w: (g[:, :2], x, b, w),
+    "x wider than weight": lambda g, x, b, w: (g, torch.cat((x, x[:, :1]), 1), b, w),
+    "bits": lambda g, x, b, w: (g, x, b[:, :1], w),
+    "dtypes": lambda g, x, b, w: (g, x.double(), b, w),
+}
+
+
+@pytest.mark.parametrize("name", BAD_GRADIENTS)
+def test_one_clear_error_from_both_gradients_in_one_call(name):
+    x, bits, weight, _, grad, _ = problem(4, 70, 3)
+    with pytest.raises(RuntimeError, match=r"sparse_linear: .*must"):
+        compiled() and OPS.sparse_linear_backward(*BAD_GRADIENTS[name](grad, x, bits, weight), 0, 2)
 
 
 @pytest.mark.parametrize("name", ["impl", "structure"])

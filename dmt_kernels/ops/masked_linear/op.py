@@ -160,9 +160,11 @@ def _backward(ctx, grad, grad_information, needed):
     if grad is not None and (need_x or need_theta) and x.device.type == "cuda" and _stores(x, *ctx.how):
         return _backward_dense(grad, grad_information, x, theta, weight, kept, need_weight, need_bias)
     if grad is not None:
-        if need_x or need_theta:
+        if (need_x or need_theta) and need_weight:
+            grad_values, grad_weight = product.gradients(grad, x, bits, weight, *ctx.how)
+        elif need_x or need_theta:
             grad_values = product.grad_input(grad, bits, weight, *ctx.how)
-        if need_weight:
+        elif need_weight:
             grad_weight = product.grad_weight(grad, x, bits, *ctx.how)
         if need_bias:
             grad_bias = rows(grad).sum(0)

@@ -52,8 +52,11 @@ def _keep_product(ctx, inputs, output):
 def _product_backward(ctx, grad):
     x, bits, weight = ctx.saved_tensors
     need_x, _, need_weight, need_bias, *_ = ctx.needs_input_grad
-    grad_x = grad_input(grad, bits, weight, *ctx.how) if need_x else None
-    grad_w = grad_weight(grad, x, bits, *ctx.how) if need_weight else None
+    if need_x and need_weight and not is_grad_enabled():
+        grad_x, grad_w = operators(ctx.how[0]).gradients(grad, x, bits, weight, *ctx.how)
+    else:
+        grad_x = grad_input(grad, bits, weight, *ctx.how) if need_x else None
+        grad_w = grad_weight(grad, x, bits, *ctx.how) if need_weight else None
     return grad_x, None, grad_w, reference.rows(grad).sum(0) if need_bias else None, None, None
 
 
