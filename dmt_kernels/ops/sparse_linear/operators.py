@@ -132,7 +132,7 @@ class Operators(NamedTuple):
 
     def gradients(self, grad: Tensor, x: Tensor, bits: Tensor, weight: Tensor, *how: int) -> tuple[Tensor, Tensor]:
         """dX and dW: in one call on the CPU, where it counts and has a kernel."""
-        if self.backward is not None and grad.device.type == "cpu":
+        if self.backward is not None and grad.is_cpu:
             return self.backward(grad, x, bits, weight, *how)
         return self.grad_input(grad, bits, weight, *how), self.grad_weight(grad, x, bits, *how)
 
