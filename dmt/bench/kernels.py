@@ -107,7 +107,7 @@ def _of_shape(plan: Plan, section: str, rows: int, width: int, zeros: float) -> 
     if section == "sparse_linear":
         lone = device == "cpu" and torch.get_num_threads() == 1
         elsewhere = lone and zeros >= ELSEWHERE_FROM and rows * width <= ELSEWHERE_TO
-        yield from products.sparse_linear_cases(rows, width, zeros, device=device, elsewhere=elsewhere)
+        yield from products.sparse_linear_cases(rows, width, zeros, device=device, elsewhere=elsewhere, autograd=True)
         return
     make: dict[str, Callable[..., Iterator[Case]]] = {
         "threshold_ema": threshold.cases,

@@ -2,7 +2,9 @@
 
 Dense is the faster of PyTorch's product (F.linear, matmul; MKL or cuBLAS) and oneDNN's
 (`mkldnn._linear_pointwise`), for each of y, dX and dW, on x masked beforehand: it is given the mask for nothing.
-Training asks for dX and dW at once, which ours computes in one call: a leg of its own, where dense is two calls.
+Training asks for dX and dW at once, which ours computes in one call: a leg of its own, where dense is two calls. These
+legs call the operators; the leg "autograd" is what a program sees, the public function and its gradients, the bias's
+among them, with all that Python and autograd take for themselves.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dmt_kernels import ema_state, masked_linear, pack_mask
+from dmt_kernels import ema_state, masked_linear, pack_mask, sparse_linear
 from dmt_kernels.masked import MU, UPDATES
 from dmt_kernels.ops.masked_linear import reference as fused
 from dmt_kernels.ops.sparse_linear import reference
+from dmt_kernels.ops.sparse_linear.op import ROUTES
 from dmt_kernels.ops.sparse_linear.operators import operators
 from dmt_kernels.structure import ELEMENT
 
@@ -29,6 +32,7 @@ from .threshold import DTYPES
 
 LEGS = ("y", "dX", "dW")
 BOTH = "dX, dW"
+AUTOGRAD = "autograd"
 AUTO, SPARSE = 0, 2  # route numbers of the compiled operators
 ELEMENTS = operators(ELEMENT)
 
@@ -70,10 +74,10 @@ def operands(rows: int, width: int, zeros: float, dtype: str = "float32", device
 
 
 def work(rows: int, width: int, live: float, leg: str, element: int = 4) -> Work:
-    """Of one product with K = N = width, or of two, `element` bytes a number."""
-    if leg == BOTH:
-        first, second = work(rows, width, live, "dX", element), work(rows, width, live, "dW", element)
-        return Work(first.nominal + second.nominal, first.executed + second.executed, first.moved + second.moved)
+    """Of one product with K = N = width, or of several, `element` bytes a number."""
+    if leg in (BOTH, AUTOGRAD):
+        parts = [work(rows, width, live, one, element) for one in (LEGS if leg == AUTOGRAD else LEGS[1:])]
+        return Work(*(sum(getattr(part, name) for part in parts) for name in ("nominal", "executed", "moved")))
     nominal = 2 * rows * width * width
     bits = 8 * rows * -(-width // 64)
     tall, square = rows * width * element, width * width * element
@@ -90,6 +94,10 @@ def dense(p: Operands, leg: str) -> list[Candidate]:
     """On x masked beforehand. dX is not masked afterwards, which costs a dense network nothing either."""
     if leg == BOTH:
         return _dense_both(p)
+    if leg == AUTOGRAD:
+        masked = _masked_by(p)
+        run = _through_autograd(F.linear, (p.masked, p.weight, p.bias), p.grad)
+        return [Candidate("torch", "dense", run, lambda out: (*masked(out[0]), *out[1:]))]
     ways: dict[str, tuple[Callable, Callable]] = {
         "y": (lambda: F.linear(p.masked, p.weight, p.bias), lambda: onednn(p.masked, p.weight, p.bias)),
         "dX": (lambda: p.grad @ p.weight, lambda: onednn(p.grad, p.weight.t())),
@@ -114,6 +122,12 @@ def _dense_both(p: Operands) -> list[Candidate]:
     return list(itertools.starmap(pair, itertools.product(dense(p, "dX"), dense(p, "dW"))))
 
 
+def _through_autograd(function: Callable, leaves: tuple[Tensor, ...], grad: Tensor) -> Callable[[], object]:
+    """The function and the gradients of all leaves."""
+    leaves = tuple(leaf.clone().requires_grad_() for leaf in leaves)
+    return lambda: torch.autograd.grad(function(*leaves), leaves, grad)
+
+
 def _single(out: Tensor) -> tuple[Tensor, ...]:
     return (out,)
 
@@ -128,6 +142,9 @@ def ours(p: Operands, leg: str, route: int) -> Callable[[], object]:
     The order is this candidate's own: the processor recognises what another one has just been given.
     """
     masks = itertools.cycle((p.bits, *random.Random(f"{leg} {route}").sample(p.further, len(p.further))))
+    if leg == AUTOGRAD:
+        product = lambda x, weight, bias: sparse_linear(x, next(masks), weight, bias, impl=ROUTES[route])  # noqa: E731
+        return _through_autograd(product, (p.x, p.weight, p.bias), p.grad)
     return {
         "y": lambda: ELEMENTS.forward(p.x, next(masks), p.weight, p.bias, ELEMENT, route),
         "dX": lambda: ELEMENTS.grad_input(p.grad, next(masks), p.weight, ELEMENT, route),
@@ -138,7 +155,7 @@ def ours(p: Operands, leg: str, route: int) -> Callable[[], object]:
 
 def others(p: Operands, leg: str) -> list[Candidate]:
     """Axpy kernels and torch.sparse, one CPU thread, float32; on the first mask alone, in their favour."""
-    if leg == BOTH:
+    if leg not in LEGS:
         return []  # they have no such call
     csr = axpy.Csr.of(p.masked, p.weight, p.bias, p.grad)
     name = {"y": "y", "dX": "grad_input", "dW": "grad_weight"}[leg]
@@ -157,6 +174,8 @@ def expected(p: Operands, leg: str) -> tuple[Tensor, ...]:
     """The same by the plain reference."""
     if leg == BOTH:
         return *expected(p, "dX"), *expected(p, "dW")
+    if leg == AUTOGRAD:
+        return *expected(p, BOTH), p.grad.sum(0)
     ways = {
         "y": lambda: reference.sparse_linear(p.x, p.bits, p.weight, p.bias),
         "dX": lambda: reference.grad_input(p.grad, p.bits, p.weight),
@@ -166,11 +185,19 @@ def expected(p: Operands, leg: str) -> tuple[Tensor, ...]:
 
 
 def sparse_linear_cases(
-    rows: int, width: int, zeros: float, dtype: str = "float32", device: str = "cpu", *, elsewhere: bool = False
+    rows: int,
+    width: int,
+    zeros: float,
+    dtype: str = "float32",
+    device: str = "cpu",
+    *,
+    elsewhere: bool = False,
+    autograd: bool = False,
 ) -> Iterator[Case]:
-    """y, dX, dW, and dX with dW. elsewhere: against axpy kernels and torch.sparse too (one CPU thread, float32)."""
+    """y, dX, dW, and dX with dW. elsewhere: against axpy kernels and torch.sparse too (one CPU thread, float32).
+    autograd: that leg as well."""
     p = operands(rows, width, zeros, dtype, device)
-    for leg in (*LEGS, BOTH):
+    for leg in (*LEGS, BOTH, *((AUTOGRAD,) if autograd else ())):
         candidates = [
             Candidate("ours", "ours", ours(p, leg, SPARSE)),
             Candidate("auto", "auto", ours(p, leg, AUTO)),

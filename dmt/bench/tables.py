@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .case import Row
-from .products import BOTH, LEGS
+from .products import AUTOGRAD, BOTH, LEGS
 from .results import Results
 
 Key = tuple[int, int]
@@ -77,7 +77,8 @@ def grouped(rows: Sequence[Row]) -> dict[tuple[Key, float], list[Row]]:
 
 def trained(legs: Sequence[Row]) -> list[Row]:
     """The rows that make up y, dX and dW as training asks for them: dX and dW in one call, where that was measured."""
-    return [leg for leg in legs if leg.leg in ("y", BOTH)] if any(leg.leg == BOTH for leg in legs) else list(legs)
+    at_once = any(leg.leg == BOTH for leg in legs)
+    return [leg for leg in legs if leg.leg in (("y", BOTH) if at_once else LEGS)]
 
 
 def products(results: Results, dtype: str, isa: str | None) -> list[Row]:
@@ -125,28 +126,35 @@ def summary(results: Results) -> Table:
 def sparse_linear(results: Results, variant: tuple[str, str | None]) -> Table:
     """Every shape: microseconds of each leg, ratios, and FLOPs a second."""
     lines = []
+    operators = (*LEGS, BOTH)
     for ((rows, width), zeros), legs in grouped(products(results, *variant)).items():
-        whole = trained(legs)
+        whole, found = trained(legs), {leg.leg: leg for leg in legs}
         dense, ours, auto = (together(whole, role) for role in ("dense", "ours", "auto"))
         gflops = sum(leg.executed_flop for leg in whole) / ours / 1e3
         peak = results.peak(*variant)
+        seen = together([leg for leg in legs if leg.leg == AUTOGRAD], "dense")
         lines.append(
             (
                 str(rows),
                 str(width),
                 f"{zeros:.0%}",
-                " / ".join(f"{leg.us('dense'):.0f}" for leg in legs),
-                " / ".join(f"{leg.us('ours'):.0f}" for leg in legs),
-                *(x(next((r.speedup for r in legs if r.leg == leg), None)) for leg in (*LEGS, BOTH)),
+                *(_times([leg for leg in legs if leg.leg in operators], role) for role in ("dense", "ours")),
+                *(x(found[leg].speedup if leg in found else None) for leg in operators),
                 f"**{x(ratio(dense, ours))}**",
                 x(ratio(dense, auto)),
+                x(ratio(seen, seen and found[AUTOGRAD].us("auto"))),
                 f"{gflops:.0f}",
                 share(ratio(gflops, peak)),
             )
         )
-    named_legs = " / ".join((*LEGS, BOTH))
-    columns = ("M", "K = N", "zeros", f"dense {named_legs}, us", "ours, us", *LEGS, BOTH, "**all**", "auto")
-    return Table(f"sparse_linear, {named(variant)}", (*columns, "GFLOP/s executed", "of peak"), tuple(lines))
+    columns = ("M", "K = N", "zeros", f"dense {' / '.join(operators)}, us", "ours, us", *operators, "**all**", "auto")
+    columns = (*columns, "auto, through autograd", "GFLOP/s executed", "of peak")
+    return Table(f"sparse_linear, {named(variant)}", columns, tuple(lines))
+
+
+def _times(legs: Sequence[Row], role: str) -> str:
+    """Microseconds of each leg."""
+    return " / ".join(f"{leg.us(role):.0f}" for leg in legs)
 
 
 def elsewhere(results: Results) -> Table:

@@ -143,15 +143,16 @@ def test_a_variant_may_lack_some_shares_of_zeros():
 
 
 def test_gradients_in_one_call_stand_for_both():
-    times = (("y", 4), ("dX", 100), ("dW", 100), ("dX, dW", 6))
+    times = (("y", 4), ("dX", 100), ("dW", 100), ("dX, dW", 6), ("autograd", 8))
     roles = {"a": "ours", "b": "dense", "c": "auto"}
     legs = [row({"a": 2, "b": us, "c": 2}, roles, leg=leg) for leg, us in times]
-    assert tables.trained(legs) == [legs[0], legs[3]] and tables.trained(legs[:3]) == legs[:3]
+    assert tables.trained(legs) == [legs[0], legs[3]] and tables.trained([*legs[:3], legs[4]]) == legs[:3]
     found = results.Results({}, {}, tuple(legs))
     assert tables.summary(found).lines[0][2] == "2.50"
     table = tables.sparse_linear(found, ("float32", "avx512"))
     line = dict(zip(table.columns, table.lines[0], strict=True))
     assert line["dW"] == "50.00" and line["dX, dW"] == "3.00" and line["**all**"] == "**2.50**"
+    assert line["auto, through autograd"] == "4.00"
 
 
 def test_legs_add_up():

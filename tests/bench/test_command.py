@@ -30,7 +30,7 @@ def test_the_json_holds_conditions_peaks_and_rows(folder):
     assert content["schema"] == results.SCHEMA and content["kind"] == "kernels"
     assert {"float32", "bfloat16", "memory"} == set(content["peaks"])
     assert content["conditions"]["threads"] == 1
-    assert len(content["rows"]) == 2 + 2 * (4 + 2)
+    assert len(content["rows"]) == 2 + 2 * (5 + 2)
     product = next(r for r in content["rows"] if r["op"] == "sparse_linear")
     assert {"nominal_flop", "executed_flop", "moved_bytes", "times", "roles", "peak_bytes", "derived"} <= set(product)
     assert {"p20", "p50", "p80", "rounds"} == set(product["times"]["ours"])

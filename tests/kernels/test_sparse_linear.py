@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 
 import dmt_kernels
 from dmt_kernels import pack_mask, sparse_linear
@@ -229,6 +230,24 @@ def test_input_is_not_kept_where_the_weight_is_frozen():
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.data_ptr()) or t, lambda t: t):
         sparse_linear(x.requires_grad_(), bits, weight)
     assert x.data_ptr() not in kept and weight.data_ptr() in kept
+
+
+def test_forward_mode_is_refused_and_not_dropped():
+    x, bits, weight, _, _, _ = problem(3, 70, 4, poison=False)
+    with forward_ad.dual_level(), torch.no_grad(), pytest.raises(NotImplementedError, match="jvp"):
+        sparse_linear(forward_ad.make_dual(x, torch.ones_like(x)), bits, weight)
+
+
+@pytest.mark.parametrize("recording", [True, False])
+def test_nothing_is_recorded_where_nothing_asks_for_a_gradient(recording):
+    x, bits, weight, bias, _, _ = problem(30, 70, 40, poison=False)
+    expected = sparse_linear(x, bits, weight, bias, impl="sparse")
+    weight.requires_grad_(not recording)
+    with torch.set_grad_enabled(recording):
+        y = sparse_linear(x, bits, weight, bias, impl="sparse")
+    assert torch.equal(y, expected) and not y.requires_grad
+    assert sparse_linear(x, bits, weight.requires_grad_(), bias).grad_fn is not None
+    assert sparse_linear(x, bits, weight.detach(), bias.requires_grad_()).grad_fn is not None
 
 
 def test_gradcheck_and_gradgradcheck():

@@ -8,16 +8,29 @@ from __future__ import annotations
 
 from torch import Tensor, is_grad_enabled
 from torch._C import _are_functorch_transforms_active as transformed
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
+from torch.compiler import is_compiling
 
+from ..direct import direct
 from . import reference
 from .operators import operators
 
 
+def nothing_recorded(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether no derivative can be asked for: the operator alone will do, which saves as much as its call costs."""
+    if transformed() or forward_ad._current_level >= 0:
+        return False
+    if not is_grad_enabled():
+        return True
+    return not (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
+
+
 def product(x: Tensor, bits: Tensor, weight: Tensor, bias: Tensor | None, structure: int, route: int) -> Tensor:
     """y, with its gradients."""
-    function = _TransformedProduct if transformed() else _Product
-    return function.apply(x, bits, weight, bias, structure, route)
+    if transformed():
+        return _TransformedProduct.apply(x, bits, weight, bias, structure, route)
+    call = _Product.apply if is_compiling() else _eager_product
+    return call(x, bits, weight, bias, structure, route)
 
 
 def grad_input(grad: Tensor, bits: Tensor, weight: Tensor, structure: int, route: int) -> Tensor:
@@ -62,11 +75,16 @@ def _product_backward(ctx, grad):
 
 class _Product(Function):
     @staticmethod
-    def forward(ctx, *inputs):
-        _keep_product(ctx, inputs, None)
-        return _run_product(*inputs)
+    def forward(ctx, x, bits, weight, bias, structure, route):
+        need_x, _, need_weight, *_ = ctx.needs_input_grad
+        ctx.how = structure, route
+        ctx.save_for_backward(x if need_weight else None, bits, weight if need_x else None)
+        return operators(structure).forward(x, bits, weight, bias, structure, route)
 
     backward = staticmethod(_product_backward)
+
+
+_eager_product = direct(_Product)
 
 
 class _TransformedProduct(Function):

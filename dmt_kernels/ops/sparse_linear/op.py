@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ...structure import structure_of
-from .gradients import product
-from .operators import check
+from .gradients import nothing_recorded, product
+from .operators import check, operators
 
 ROUTES = ("auto", "dense", "sparse")
 
@@ -47,6 +47,8 @@ def sparse_linear(
         check(x, bits, weight, bias)
         return product(x, bits, weight, bias, *how)
     try:
+        if nothing_recorded(x, weight, bias):
+            return operators(how[0]).forward(x, bits, weight, bias, *how)
         return product(x, bits, weight, bias, *how)
     except (RuntimeError, TypeError):
         # The kernels check for themselves; only a failure pays for a second look, which words it as Python does.

@@ -54,4 +54,4 @@ def grad_weight(grad: Tensor, x: Tensor, bits: Tensor) -> Tensor:
 
 def rows(t: Tensor) -> Tensor:
     """[..., D] -> [R, D]; the row count is spelled out, so that D may be 0."""
-    return t.reshape(math.prod(t.shape[:-1]), t.shape[-1])
+    return t if t.dim() == 2 else t.reshape(math.prod(t.shape[:-1]), t.shape[-1])

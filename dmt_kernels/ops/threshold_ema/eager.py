@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...registry import LIBRARY, define
+from ..direct import direct
 
 _ops = torch.ops.dmt_kernels
 
@@ -25,7 +26,7 @@ def masked_in_place(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """values, bits, live, eq. 10 or None; moves `state`. Arguments as for `threshold_ema`, which checks them."""
     if torch.is_grad_enabled() and (x.requires_grad or theta.requires_grad):
-        return _Threshold.apply(x, theta, state, alpha, update, information)
+        return _apply(x, theta, state, alpha, update, information)
     return step(x, theta, state, alpha, update, information, True, False)[:4]
 
 
@@ -84,6 +85,9 @@ class _Threshold(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad, _bits, _live, grad_information):
         return *gradients(grad, grad_information, *ctx.saved_tensors), None, None, None, None
+
+
+_apply = direct(_Threshold)
 
 
 class TransformedThreshold(torch.autograd.Function):
