@@ -86,7 +86,7 @@ def _stores(x: Tensor, structure: int, route: int) -> bool:
     and no fused product of ours is as fast as the vendor's."""
     if route != AUTO:
         return False
-    return structure == ELEMENT if x.device.type == "cuda" else x.shape[:-1].numel() < FEW_ROWS
+    return structure == ELEMENT if x.is_cuda else x.shape[:-1].numel() < FEW_ROWS
 
 
 def _product(values, x, bits, weight, bias, structure, route):

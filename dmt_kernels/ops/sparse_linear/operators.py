@@ -20,12 +20,15 @@ def check(x: Tensor, bits: Tensor | None, weight: Tensor, bias: Tensor | None) -
     """One clear error for tensors that do not fit one another; bits are None where they are yet to be made."""
     if x.dtype not in DTYPES:
         raise TypeError(f"expected x in float32, bfloat16, float16 or float64, got {x.dtype}")
-    values = [t for t in (x, weight, bias) if t is not None]
-    if any(t.dtype != x.dtype for t in values):
+    if weight.dtype != x.dtype or (bias is not None and bias.dtype != x.dtype):
+        values = [t for t in (x, weight, bias) if t is not None]
         raise TypeError(f"x, weight and bias must share a dtype, got {', '.join(str(t.dtype) for t in values)}")
-    given = values if bits is None else [*values, bits]
-    if any(t.device != x.device for t in given):
-        raise ValueError(f"x, weight, bias and bits must share a device, got {', '.join(str(t.device) for t in given)}")
+    given = [t for t in (weight, bias, bits) if t is not None]
+    device = x.device
+    if any([t.device != device for t in given]):  # a list: a generator takes twice as long
+        raise ValueError(
+            f"x, weight, bias and bits must share a device, got {', '.join(str(t.device) for t in (x, *given))}"
+        )
     if x.dim() == 0:
         raise ValueError("expected x [..., K], got a tensor without dimensions")
     width = x.shape[-1]
