@@ -149,7 +149,7 @@ def ours(p: Operands, leg: str, route: int) -> Callable[[], object]:
         "y": lambda: ELEMENTS.forward(p.x, next(masks), p.weight, p.bias, ELEMENT, route),
         "dX": lambda: ELEMENTS.grad_input(p.grad, next(masks), p.weight, ELEMENT, route),
         "dW": lambda: ELEMENTS.grad_weight(p.grad, p.x, next(masks), ELEMENT, route),
-        BOTH: lambda: ELEMENTS.gradients(p.grad, p.x, next(masks), p.weight, ELEMENT, route),
+        BOTH: lambda: ELEMENTS.gradients(p.grad, p.x, next(masks), p.weight, True, True, ELEMENT, route),
     }[leg]
 
 

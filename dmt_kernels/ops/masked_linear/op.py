@@ -159,17 +159,13 @@ def _backward(ctx, grad, grad_information, needed):
         )
     x, theta, weight, bits, *kept = ctx.saved_tensors  # kept: state, statistics, and the means of groups
     need_x, need_theta, need_weight, need_bias = needed
-    product = operators(ctx.how[0])
     grad_values = grad_x = grad_theta = grad_weight = grad_bias = None
-    if grad is not None and (need_x or need_theta) and x.device.type == "cuda" and _stores(x, *ctx.how):
+    if grad is not None and (need_x or need_theta) and x.is_cuda and _stores(x, *ctx.how):
         return _backward_dense(grad, grad_information, x, theta, weight, kept, need_weight, need_bias)
     if grad is not None:
-        if (need_x or need_theta) and need_weight:
-            grad_values, grad_weight = product.gradients(grad, x, bits, weight, *ctx.how)
-        elif need_x or need_theta:
-            grad_values = product.grad_input(grad, bits, weight, *ctx.how)
-        elif need_weight:
-            grad_weight = product.grad_weight(grad, x, bits, *ctx.how)
+        grad_values, grad_weight = operators(ctx.how[0]).gradients(
+            grad, x, bits, weight, need_x or need_theta, need_weight, *ctx.how
+        )
         if need_bias:
             grad_bias = rows(grad).sum(0)
     if (need_x or need_theta) and (grad_values is not None or grad_information is not None):

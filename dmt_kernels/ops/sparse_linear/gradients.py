@@ -65,21 +65,19 @@ def _keep_product(ctx, inputs, output):
 def _product_backward(ctx, grad):
     x, bits, weight = ctx.saved_tensors
     need_x, _, need_weight, need_bias, *_ = ctx.needs_input_grad
-    if need_x and need_weight and not is_grad_enabled():
-        grad_x, grad_w = operators(ctx.how[0]).gradients(grad, x, bits, weight, *ctx.how)
-    else:
+    if is_grad_enabled():
         grad_x = grad_input(grad, bits, weight, *ctx.how) if need_x else None
         grad_w = grad_weight(grad, x, bits, *ctx.how) if need_weight else None
+    else:
+        grad_x, grad_w = operators(ctx.how[0]).gradients(grad, x, bits, weight, need_x, need_weight, *ctx.how)
     return grad_x, None, grad_w, reference.rows(grad).sum(0) if need_bias else None, None, None
 
 
 class _Product(Function):
     @staticmethod
-    def forward(ctx, x, bits, weight, bias, structure, route):
-        need_x, _, need_weight, *_ = ctx.needs_input_grad
-        ctx.how = structure, route
-        ctx.save_for_backward(x if need_weight else None, bits, weight if need_x else None)
-        return operators(structure).forward(x, bits, weight, bias, structure, route)
+    def forward(ctx, *inputs):
+        _keep_product(ctx, inputs, None)
+        return _run_product(*inputs)
 
     backward = staticmethod(_product_backward)
 

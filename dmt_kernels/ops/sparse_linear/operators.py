@@ -133,11 +133,14 @@ class Operators(NamedTuple):
     grad_weight: torch._ops.OpOverload
     backward: torch._ops.OpOverload | None = None
 
-    def gradients(self, grad: Tensor, x: Tensor, bits: Tensor, weight: Tensor, *how: int) -> tuple[Tensor, Tensor]:
-        """dX and dW: in one call on the CPU, where it counts and has a kernel."""
-        if self.backward is not None and grad.is_cpu:
+    def gradients(
+        self, grad: Tensor, x: Tensor, bits: Tensor, weight: Tensor, need_x: bool, need_weight: bool, *how: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """dX and dW where needed: both in one call on the CPU, where it counts and has a kernel."""
+        if need_x and need_weight and self.backward is not None and grad.is_cpu:
             return self.backward(grad, x, bits, weight, *how)
-        return self.grad_input(grad, bits, weight, *how), self.grad_weight(grad, x, bits, *how)
+        grad_x = self.grad_input(grad, bits, weight, *how) if need_x else None
+        return grad_x, self.grad_weight(grad, x, bits, *how) if need_weight else None
 
 
 _ops = torch.ops.dmt_kernels
