@@ -6,9 +6,9 @@ Environment, read at build time only:
   MAX_JOBS                       compilers at a time; default one per processor
   CXX                            the C++ compiler; default c++
 
-Sources are found by name: csrc/*/*_cpu.cpp for any processor, *_cpu_avx2.cpp and *_cpu_avx512.cpp with those
-instruction sets (chosen at run time), csrc/*/*_cuda.cu for the GPU, *_sm90a_cuda.cu for Hopper alone. All use torch's
-stable ABI alone, so one build serves later versions of torch.
+Sources are found by name: csrc/*/*_cpu.cpp for any processor, *_cpu_avx2.cpp, *_cpu_avx512.cpp and *_cpu_amx.cpp with
+those instruction sets (chosen at run time), csrc/*/*_cuda.cu for the GPU, *_sm90a_cuda.cu for Hopper alone. All use
+torch's stable ABI alone, so one build serves later versions of torch.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ QUIET = ["-Wno-unknown-pragmas", "-Wno-uninitialized", "-Wno-maybe-uninitialized
 HOST = ["-fPIC", "-fvisibility=hidden", "-Wall", *QUIET]
 AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mpopcnt", "-mlzcnt"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
+AMX = [*AVX512, "-mavx512bf16"]  # the instructions of matrix tiles need no option
+VECTORS = {"_avx2": AVX2, "_avx512": AVX512, "_amx": AMX}
 
 
 def choice() -> str:
@@ -84,7 +86,7 @@ def gencode() -> list[str]:
 
 def cpu_sources() -> list[str]:
     found = [CSRC / "module.cpp", *sorted(CSRC.glob("*/*_cpu*.cpp"))]
-    return [str(p.relative_to(ROOT)) for p in found if X86 or not p.stem.endswith(("_avx2", "_avx512"))]
+    return [str(p.relative_to(ROOT)) for p in found if X86 or not p.stem.endswith(tuple(VECTORS))]
 
 
 def cuda_sources() -> list[str]:
@@ -141,7 +143,7 @@ class Build(build_ext):
             targets = HOPPER if source.endswith("_sm90a_cuda.cu") else gencode()
             return [str(cuda_home() / "bin" / "nvcc"), *COMMON, *targets, *host, "-DUSE_CUDA", "--threads=0"]
         stem = Path(source).stem
-        isa = AVX512 if stem.endswith("_avx512") else AVX2 if stem.endswith("_avx2") else []
+        isa = next((flags for end, flags in VECTORS.items() if stem.endswith(end)), [])
         return [os.environ.get("CXX", "c++"), *COMMON, *HOST, *isa]
 
     def includes(self, module: str) -> list[str]:

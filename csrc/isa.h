@@ -3,15 +3,13 @@
 
 namespace dmt {
 
-enum class Isa { baseline, avx2, avx512 };
+// amx: AVX-512, and matrix tiles for bfloat16.
+enum class Isa { baseline, avx2, avx512, amx };
 
 // The best that this processor has, or what `force_isa` asked for.
 Isa isa();
 
 // Whether Intel made the processor: libraries treat others differently.
 bool intel();
-
-// Whether it has matrix tiles for bfloat16 (AMX).
-bool matrix_tiles();
 
 }  // namespace dmt

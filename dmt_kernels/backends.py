@@ -28,7 +28,7 @@ class Backends:
     cuda: Backend
     triton: Backend
     isa: str | None
-    """Instruction set that the CPU kernels use: avx512, avx2 or baseline; None without them."""
+    """Instruction set that the CPU kernels use: amx (AVX-512 and matrix tiles), avx512, avx2, baseline, or None."""
     on_cpu: str
     """What runs for CPU tensors: compiled or reference."""
     on_cuda: str

@@ -17,7 +17,7 @@ constexpr int64_t kGrain = 1 << 16;  // multiplications that a thread takes at l
 
 Steps steps(bool wide) {
 #if defined(__x86_64__)
-  if (isa() == Isa::avx512) return avx512_steps(wide);
+  if (isa() >= Isa::avx512) return avx512_steps(wide);
   if (isa() == Isa::avx2) return avx2_steps(wide);
 #endif
   return portable_steps(wide);

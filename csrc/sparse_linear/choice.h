@@ -23,7 +23,7 @@ inline int64_t words_at_once(double live) {
 
 // Whether blocks are narrow where all there is to do with a piece of an operand is done at once. Sums, weights and x
 // then share the first-level cache, at the price of more steps for each live element. Measured on Intel alone.
-inline bool narrow_pays(double live) { return intel() && isa() == Isa::avx512 && live < 0.15; }
+inline bool narrow_pays(double live) { return intel() && isa() >= Isa::avx512 && live < 0.15; }
 
 // Whether a packed weight of so many bytes stays in a second-level cache beside the rest.
 inline bool stays_near(int64_t weight_bytes) { return weight_bytes <= 1 << 20; }
@@ -57,7 +57,7 @@ struct GradInputTiling {
 // Broad blocks read a row of the weight and of dY for fewer partial sums, of which there are many where many elements
 // are live. whole: dY need not be copied for them.
 inline GradInputTiling grad_input_tiling(double live, int64_t rows, int64_t weight_bytes, bool whole) {
-  const bool broad = whole && intel() && isa() == Isa::avx512 && live > (rows <= 128 ? 0.35 : 0.4);
+  const bool broad = whole && intel() && isa() >= Isa::avx512 && live > (rows <= 128 ? 0.35 : 0.4);
   const bool narrow = rows <= 128 && narrow_pays(live);
   return {broad    ? Width::kBroad
           : narrow ? Width::kNarrow
@@ -91,12 +91,12 @@ struct BreakEven {
 // the name.
 constexpr BreakEven kAmd = {{0.62, 0.56, 0.70}, {0.25, 0.25, 0.28}, {0.50, 1.01, 1.01}};
 // On Intel, two 512-bit units a core make the dense product of float32 faster; that of bfloat16 is slow but where there
-// are matrix tiles (AMX: reckoned from peak rates, not measured).
+// are matrix tiles (AMX), which leave little to win by skipping.
 constexpr BreakEven kIntel = {{0.78, 0.57, 0.70}, {1.60, 1.06, 1.50}, {0.63, 0.50, 0.68}};
-constexpr BreakEven kIntelTiles = {{0.78, 0.57, 0.70}, {0.08, 0.08, 0.08}, {0.63, 0.50, 0.68}};
+constexpr BreakEven kIntelTiles = {{0.78, 0.57, 0.70}, {0.015, 0.010, 0.015}, {0.63, 0.50, 0.68}};
 
 inline double break_even(Product product, Dtype dtype) {
-  const BreakEven& table = !intel() ? kAmd : matrix_tiles() ? kIntelTiles : kIntel;
+  const BreakEven& table = !intel() ? kAmd : isa() == Isa::amx ? kIntelTiles : kIntel;
   const int i = static_cast<int>(product);
   return dtype == Dtype::kBfloat16 ? table.bfloat16[i] : dtype == Dtype::kHalf ? table.half[i] : table.wide[i];
 }

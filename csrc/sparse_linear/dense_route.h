@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "../amx/product.h"
 #include "../dense_product.h"
 #include "matrix.h"
 #include "steps.h"
@@ -12,6 +13,18 @@ namespace dmt::sparse_linear {
 namespace {
 
 CallCounter dense_calls("sparse_linear_dense");
+
+CallCounter tile_calls("sparse_linear_on_tiles");
+
+// Whether a product is made on matrix tiles, the mask on its way. For a few rows of a large weight, which take as long
+// as it is read, the library is a little faster.
+bool on_tiles(ScalarType type, int64_t rows, int64_t weight) {
+#if defined(__x86_64__)
+  return type == ScalarType::BFloat16 && isa() == Isa::amx && (rows >= 8 || weight < int64_t{1} << 19);
+#else
+  return false;
+#endif
+}
 
 struct Masking {
   const Steps& steps;
@@ -30,6 +43,9 @@ struct Masking {
     });
   }
 
+  // The mask, if it masks anything.
+  const Matrix* any() const { return live == 1.0 ? nullptr : &bits; }
+
   // x with what is dead zeroed; x itself where nothing is.
   Tensor masked(const Matrix& x) const {
     if (live == 1.0) return rows_of(x, 0, x.rows);
@@ -42,12 +58,25 @@ struct Masking {
 // y [M, N].
 Tensor dense_forward(const Masking& mask, const Matrix& x, const Tensor& weight, const std::optional<Tensor>& bias) {
   dense_calls.add();
+  if (on_tiles(mask.type, x.rows, x.columns * weight.size(0))) {
+    tile_calls.add();
+    const Tensor out = empty({x.rows, weight.size(0)}, mask.type, weight);
+    const std::optional<Tensor> b = bias ? std::optional<Tensor>(as_contiguous(*bias)) : std::nullopt;
+    amx::forward(x, mask.any(), matrix(weight), b ? b->data_ptr() : nullptr, matrix(out));
+    return out;
+  }
   return dense_product(mask.masked(x), transposed(weight), bias);
 }
 
 // dX [M, K].
 Tensor dense_grad_input(const Masking& mask, const Matrix& grad, const Tensor& weight) {
   dense_calls.add();
+  if (on_tiles(mask.type, grad.rows, grad.columns * weight.size(1))) {
+    tile_calls.add();
+    const Tensor out = empty({grad.rows, weight.size(1)}, mask.type, weight);
+    amx::grad_input(grad, mask.any(), matrix(weight), matrix(out));
+    return out;
+  }
   const Tensor out = dense_product(rows_of(grad, 0, grad.rows), weight, std::nullopt);
   if (mask.live != 1.0) mask.apply(matrix(out), 0, grad.rows, out);
   return out;
@@ -67,6 +96,12 @@ int64_t band_rows(const Masking& mask, const Matrix& x) {
 // dW [N, K]: a band of rows adds to what the ones before it left.
 Tensor dense_grad_weight(const Masking& mask, const Matrix& grad, const Matrix& x) {
   dense_calls.add();
+  if (on_tiles(mask.type, x.rows, 0)) {
+    tile_calls.add();
+    const Tensor out = empty({grad.columns, x.columns}, mask.type, x.owner);
+    amx::grad_weight(grad, x, mask.any(), matrix(out));
+    return out;
+  }
   const int64_t band = band_rows(mask, x);
   if (band == x.rows) return dense_product(transposed(rows_of(grad, 0, x.rows)), mask.masked(x), std::nullopt);
   const Tensor out = empty({grad.columns, x.columns}, mask.type, x.owner);

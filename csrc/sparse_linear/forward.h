@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <optional>
 
+#include "../scratch.h"
 #include "choice.h"
 #include "matrix.h"
-#include "scratch.h"
 
 namespace dmt::sparse_linear {
 

@@ -30,7 +30,7 @@ Dtype dtype_of(ScalarType type) {
 const Steps& steps_for(ScalarType type) {
   const Dtype dtype = dtype_of(type);
 #if defined(__x86_64__)
-  if (isa() == Isa::avx512) return *avx512_steps(dtype);
+  if (isa() >= Isa::avx512) return *avx512_steps(dtype);
   if (isa() == Isa::avx2) return *avx2_steps(dtype);
 #endif
   return *portable_steps(dtype);

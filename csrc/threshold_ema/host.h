@@ -34,7 +34,7 @@ inline Float dtype_of(const Tensor& x) {
 
 inline Loops loops(Float dtype) {
 #if defined(__x86_64__)
-  if (isa() == Isa::avx512) return avx512::loops(dtype);
+  if (isa() >= Isa::avx512) return avx512::loops(dtype);
   if (isa() == Isa::avx2) return avx2::loops(dtype);
 #endif
   return baseline::loops(dtype);

@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.fixture(params=["avx512", "avx2", "baseline"])
+@pytest.fixture(params=["amx", "avx512", "avx2", "baseline"])
 def isa(request):
     """The instruction set that the CPU kernels use; skipped where they are not built or the processor lacks it."""
     module = pytest.importorskip("dmt_kernels._C", reason="the CPU kernels are not built")

@@ -60,5 +60,5 @@ def test_unknown_instruction_set():
         pytest.skip("no compiled CPU kernels")
     from dmt_kernels import _C
 
-    with pytest.raises(ValueError, match="expected baseline, avx2 or avx512"):
+    with pytest.raises(ValueError, match="expected baseline, avx2, avx512 or amx"):
         _C.force_isa("mmx")

@@ -5,9 +5,9 @@
 #include <new>
 #include <optional>
 
-#include "../common.h"
+#include "common.h"
 
-namespace dmt::sparse_linear {
+namespace dmt {
 
 // Small pieces stay with the calling thread for its next call: fresh pages cost more than a small product. What is in
 // them means nothing between calls.
@@ -39,4 +39,4 @@ class Scratch {
   char* data_;
 };
 
-}  // namespace dmt::sparse_linear
+}  // namespace dmt

@@ -1,0 +1,87 @@
+// Blocks of 32 x 32 results on matrix tiles, and how they leave.
+#pragma once
+
+#include "pack.h"
+
+namespace dmt::amx {
+namespace {
+
+constexpr int64_t kSumsBytes = kSide * 4, kHalfBytes = 16 * kSumsBytes;  // of a row of sums [32][32]; of half of them
+
+inline __m512 widened(const uint16_t* from, __mmask16 there) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, from)), 16));
+}
+
+// To bfloat16, low first: to the nearest, to even; denormal numbers become 0, as matrix tiles have it.
+inline __m512i rounded(__m512 low, __m512 high) {
+#if defined(__AVX512BF16__)
+  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+#else  // in tests on processors without it
+  const auto one = [](__m512 value) {
+    const __m512i bits = _mm512_castps_si512(value);
+    const __m512i even = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(even, _mm512_set1_epi32(0x7fff)));
+    const __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_mov_epi32(up, nan, _mm512_set1_epi32(0x7fc00000)), 16));
+  };
+  return _mm512_inserti64x4(_mm512_castsi256_si512(one(low)), one(high), 1);
+#endif
+}
+
+// The row of the operand that is row `r` of the block.
+inline int64_t place(Order order, int64_t r) {
+  return order == Order::kPlain ? r : 8 * (r % 16 / 4) + 4 * (r / 16) + r % 4;
+}
+
+// Fetches a line that will be read into the second level, and one that will be written into the first.
+inline void fetch(const void* read, const void* written) {
+  asm volatile("prefetcht1 (%0)" : : "r"(read));
+  asm volatile("prefetchw (%0)" : : "r"(written));
+}
+
+void finish(const float* sums, const Result& to, int64_t row, int64_t column) {
+  const __mmask32 there = first_of(to.columns - column);
+  const bool paired = to.columns_order == Order::kPaired;
+  const __m512i in_turn = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
+  __m512 low_bias = _mm512_setzero_ps(), high_bias = _mm512_setzero_ps();
+  if (to.bias != nullptr) {  // columns are in their order then
+    low_bias = widened(to.bias + column, static_cast<__mmask16>(there));
+    high_bias = widened(to.bias + column + 16, static_cast<__mmask16>(there >> 16));
+  }
+  for (int64_t r = 0; r < kSide; ++r, sums += kSide) {
+    const int64_t at = row + place(to.rows_order, r);
+    if (at >= to.rows) continue;
+    __m512i values =
+        rounded(_mm512_add_ps(_mm512_load_ps(sums), low_bias), _mm512_add_ps(_mm512_load_ps(sums + 16), high_bias));
+    if (paired) values = _mm512_permutexvar_epi64(in_turn, values);
+    if (to.bits != nullptr)
+      values = _mm512_maskz_mov_epi16(
+          static_cast<__mmask32>(to.bits[at * to.bits_stride + column / 64] >> (column & 63)), values);
+    _mm512_mask_storeu_epi16(to.data + at * to.stride + column, there, values);
+  }
+}
+
+// Four products for two tiles of each operand: as many loads as products, which the processor does side by side.
+void multiply(const Left& left, const void* right, int64_t steps, bool adds, float* sums, const Ahead& ahead) {
+  char* const c = reinterpret_cast<char*>(sums);
+  if (adds) {
+    load<0>(c, kSumsBytes), load<1>(c + kTileBytes, kSumsBytes);
+    load<2>(c + kHalfBytes, kSumsBytes), load<3>(c + kHalfBytes + kTileBytes, kSumsBytes);
+  } else {
+    clear<0>(), clear<1>(), clear<2>(), clear<3>();
+  }
+  const char *a = static_cast<const char*>(left.data), *b = static_cast<const char*>(right);
+  const int64_t stride = left.stride, half = left.half, step = left.step;
+  for (int64_t s = 0; s < steps; ++s, a += step, b += kStepBytes) {
+    load<4>(a, stride), load<6>(b, kTileBytes);
+    load<7>(b + kStepBytes / 2, kTileBytes), load<5>(a + half, stride);
+    dot<0, 4, 6>(), dot<1, 4, 7>();
+    dot<2, 5, 6>(), dot<3, 5, 7>();
+    for (int i = 0; i < ahead.count; ++i) fetch(ahead.reads[i] + 64 * s, ahead.writes[i] + 64 * s);
+  }
+  store<0>(c, kSumsBytes), store<1>(c + kTileBytes, kSumsBytes);
+  store<2>(c + kHalfBytes, kSumsBytes), store<3>(c + kHalfBytes + kTileBytes, kSumsBytes);
+}
+
+}  // namespace
+}  // namespace dmt::amx

@@ -1,0 +1,120 @@
+// Panels of operands for matrix tiles (steps.h), with AVX-512.
+#pragma once
+
+#include <immintrin.h>
+
+#include "steps.h"
+#include "tile.h"
+
+namespace dmt::amx {
+namespace {
+
+// The first `count` of 32 numbers.
+inline __mmask32 first_of(int64_t count) {
+  return count >= 32 ? ~__mmask32{0} : count <= 0 ? 0 : (__mmask32{1} << count) - 1;
+}
+
+// Which of the 32 numbers from `column` on, a multiple of 32, are there and live.
+inline __mmask32 live(const Operand& m, int64_t row, int64_t column) {
+  const __mmask32 there = first_of(m.columns - column);
+  if (m.bits == nullptr) return there;
+  return there & static_cast<__mmask32>(m.bits[row * m.bits_stride + column / 64] >> (column & 63));
+}
+
+inline __m512i numbers(const Operand& m, int64_t row, int64_t column) {
+  return _mm512_maskz_loadu_epi16(live(m, row, column), m.data + row * m.stride + column);
+}
+
+// Where the rows of the operand end: zeros.
+inline __m512i numbers_or_zero(const Operand& m, int64_t row, int64_t column) {
+  return row < m.rows ? numbers(m, row, column) : _mm512_setzero_si512();
+}
+
+// 16 x 16 numbers of 32 bits.
+inline void transpose(__m512i (&r)[16]) {
+  __m512i t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  // r[i + j] has columns j, 4 + j, 8 + j, 12 + j of rows i .. i + 3.
+  for (int j = 0; j < 4; ++j) {
+    t[j] = _mm512_shuffle_i32x4(r[j], r[4 + j], 0x44);
+    t[4 + j] = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0x44);
+    t[8 + j] = _mm512_shuffle_i32x4(r[j], r[4 + j], 0xee);
+    t[12 + j] = _mm512_shuffle_i32x4(r[8 + j], r[12 + j], 0xee);
+  }
+  for (int j = 0; j < 4; ++j) {
+    r[j] = _mm512_shuffle_i32x4(t[j], t[4 + j], 0x88);
+    r[4 + j] = _mm512_shuffle_i32x4(t[j], t[4 + j], 0xdd);
+    r[8 + j] = _mm512_shuffle_i32x4(t[8 + j], t[12 + j], 0x88);
+    r[12 + j] = _mm512_shuffle_i32x4(t[8 + j], t[12 + j], 0xdd);
+  }
+}
+
+inline void put(void* panel, int64_t vector, __m512i value) {
+  _mm512_store_si512(static_cast<char*>(panel) + vector * 64, value);
+}
+
+// Steps of depth [begin, end), begin a multiple of 32: f(step, where in the operand, where in the panel).
+template <class F>
+inline void each_step(int64_t begin, int64_t end, void* panel, F f) {
+  char* to = static_cast<char*>(panel);
+  for (int64_t depth = begin; depth < end; depth += kDepth, to += kStepBytes) f(depth, to);
+}
+
+void left_rows(const Operand& m, int64_t first, int64_t begin, int64_t end, void* panel) {
+  const int64_t rows = m.rows - first < kSide ? m.rows - first : kSide;
+  each_step(begin, end, panel, [&](int64_t depth, char* to) {
+    for (int64_t r = 0; r < rows; ++r) put(to, r, numbers(m, first + r, depth));
+    for (int64_t r = rows; r < kSide; ++r) put(to, r, _mm512_setzero_si512());
+  });
+}
+
+// Depth along the rows of the operand, here and in left_across: `end` is a multiple of 32 or the last row's.
+void right_rows(const Operand& m, int64_t first, int64_t begin, int64_t end, void* panel) {
+  each_step(begin, end, panel, [&](int64_t depth, char* to) {
+    for (int64_t pair = 0; pair < 16; ++pair) {
+      const __m512i even = numbers_or_zero(m, depth + 2 * pair, first),
+                    odd = numbers_or_zero(m, depth + 2 * pair + 1, first);
+      put(to, pair, _mm512_unpacklo_epi16(even, odd));
+      put(to, 16 + pair, _mm512_unpackhi_epi16(even, odd));
+    }
+  });
+}
+
+void left_across(const Operand& m, int64_t first, int64_t begin, int64_t end, void* panel) {
+  each_step(begin, end, panel, [&](int64_t depth, char* to) {
+    __m512i tile[16];
+    for (int pair = 0; pair < 16; ++pair)
+      tile[pair] = _mm512_unpacklo_epi16(numbers_or_zero(m, depth + 2 * pair, first),
+                                         numbers_or_zero(m, depth + 2 * pair + 1, first));
+    transpose(tile);
+    for (int r = 0; r < 16; ++r) put(to, r, tile[r]);
+    for (int pair = 0; pair < 16; ++pair)
+      tile[pair] = _mm512_unpackhi_epi16(numbers_or_zero(m, depth + 2 * pair, first),
+                                         numbers_or_zero(m, depth + 2 * pair + 1, first));
+    transpose(tile);
+    for (int r = 0; r < 16; ++r) put(to, 16 + r, tile[r]);
+  });
+}
+
+void right_across(const Operand& m, int64_t first, int64_t begin, int64_t end, void* panel) {
+  each_step(begin, end, panel, [&](int64_t depth, char* to) {
+    for (int half = 0; half < 2; ++half) {
+      __m512i tile[16];
+      for (int r = 0; r < 16; ++r) tile[r] = numbers_or_zero(m, first + 16 * half + r, depth);
+      transpose(tile);
+      for (int r = 0; r < 16; ++r) put(to, 16 * half + r, tile[r]);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace dmt::amx
