@@ -38,7 +38,7 @@ QUIET = ["-Wno-unknown-pragmas", "-Wno-uninitialized", "-Wno-maybe-uninitialized
 HOST = ["-fPIC", "-fvisibility=hidden", "-Wall", *QUIET]
 AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mpopcnt", "-mlzcnt"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
-AMX = [*AVX512, "-mavx512bf16"]  # the instructions of matrix tiles need no option
+AMX = [*AVX512, "-mavx512bf16", "-mavx512vbmi2"]  # the instructions of matrix tiles need no option
 VECTORS = {"_avx2": AVX2, "_avx512": AVX512, "_amx": AMX}
 
 

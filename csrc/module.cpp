@@ -18,12 +18,13 @@ namespace dmt {
 namespace {
 
 #if defined(__x86_64__)
-// Whether there are matrix tiles, and numbers of bfloat16 in vectors, and the system lets this process use them.
+// Whether there are matrix tiles, and the vectors of bfloat16 and of 16-bit numbers that came before them, and the
+// system lets this process use them.
 bool matrix_tiles() {
 #if defined(__linux__)
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
-  const bool tiles = (d >> 22 & 1) != 0 && (d >> 24 & 1) != 0;
+  const bool tiles = (d >> 22 & 1) != 0 && (d >> 24 & 1) != 0 && (c >> 6 & 1) != 0;
   if (!tiles || __get_cpuid_count(7, 1, &a, &b, &c, &d) == 0 || (a >> 5 & 1) == 0) return false;
   constexpr long kAskForState = 0x1023, kTiles = 18;
   return syscall(SYS_arch_prctl, kAskForState, kTiles) == 0;

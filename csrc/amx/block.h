@@ -54,15 +54,15 @@ void finish(const float* sums, const Result& to, int64_t row, int64_t column) {
     __m512i values =
         rounded(_mm512_add_ps(_mm512_load_ps(sums), low_bias), _mm512_add_ps(_mm512_load_ps(sums + 16), high_bias));
     if (paired) values = _mm512_permutexvar_epi64(in_turn, values);
-    if (to.bits != nullptr)
+    if (to.mask.bits != nullptr)
       values = _mm512_maskz_mov_epi16(
-          static_cast<__mmask32>(to.bits[at * to.bits_stride + column / 64] >> (column & 63)), values);
+          static_cast<__mmask32>(to.mask.bits[at * to.mask.stride + column / 64] >> (column & 63)), values);
     _mm512_mask_storeu_epi16(to.data + at * to.stride + column, there, values);
   }
 }
 
 // Four products for two tiles of each operand: as many loads as products, which the processor does side by side.
-void multiply(const Left& left, const void* right, int64_t steps, bool adds, float* sums, const Ahead& ahead) {
+void multiply(const Left& left, const void* right, const Chosen& chosen, bool adds, float* sums, const Ahead& ahead) {
   char* const c = reinterpret_cast<char*>(sums);
   if (adds) {
     load<0>(c, kSumsBytes), load<1>(c + kTileBytes, kSumsBytes);
@@ -70,9 +70,11 @@ void multiply(const Left& left, const void* right, int64_t steps, bool adds, flo
   } else {
     clear<0>(), clear<1>(), clear<2>(), clear<3>();
   }
-  const char *a = static_cast<const char*>(left.data), *b = static_cast<const char*>(right);
   const int64_t stride = left.stride, half = left.half, step = left.step;
-  for (int64_t s = 0; s < steps; ++s, a += step, b += kStepBytes) {
+  for (int64_t s = 0; s < chosen.count; ++s) {
+    const int64_t at = chosen.list ? chosen.list[s] : s;
+    const char *a = static_cast<const char*>(left.data) + at * step,
+               *b = static_cast<const char*>(right) + at * kStepBytes;
     load<4>(a, stride), load<6>(b, kTileBytes);
     load<7>(b + kStepBytes / 2, kTileBytes), load<5>(a + half, stride);
     dot<0, 4, 6>(), dot<1, 4, 7>();

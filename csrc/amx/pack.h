@@ -17,8 +17,30 @@ inline __mmask32 first_of(int64_t count) {
 // Which of the 32 numbers from `column` on, a multiple of 32, are there and live.
 inline __mmask32 live(const Operand& m, int64_t row, int64_t column) {
   const __mmask32 there = first_of(m.columns - column);
-  if (m.bits == nullptr) return there;
-  return there & static_cast<__mmask32>(m.bits[row * m.bits_stride + column / 64] >> (column & 63));
+  if (m.mask.bits == nullptr) return there;
+  return there & static_cast<__mmask32>(m.mask.bits[row * m.mask.stride + column / 64] >> (column & 63));
+}
+
+// Whether anything is live in 32 rows and 32 columns.
+inline bool any_live(const Operand& m, int64_t row, int64_t column) {
+  const int64_t end = m.rows - row < kSide ? m.rows : row + kSide;
+  __mmask32 found = 0;
+  for (; row < end; ++row) found |= live(m, row, column);
+  return found != 0;
+}
+
+int64_t live_in_rows(const Operand& m, int64_t first, int64_t begin, int64_t end, int32_t* steps) {
+  int64_t count = 0;
+  for (int32_t s = 0; begin + s * kDepth < end; ++s)
+    if (any_live(m, first, begin + s * kDepth)) steps[count++] = s;
+  return count;
+}
+
+int64_t live_in_columns(const Operand& m, int64_t first, int64_t begin, int64_t end, int32_t* steps) {
+  int64_t count = 0;
+  for (int32_t s = 0; begin + s * kDepth < end; ++s)
+    if (any_live(m, begin + s * kDepth, first)) steps[count++] = s;
+  return count;
 }
 
 inline __m512i numbers(const Operand& m, int64_t row, int64_t column) {

@@ -1,27 +1,31 @@
-// Products of bfloat16 on matrix tiles: y, dX and dW with the mask applied on the way in or out. Nothing is skipped:
-// this is the dense way where a processor has AMX, in place of a masked copy and a library's product.
+// Products of bfloat16 on matrix tiles: y, dX and dW with the mask applied on the way in or out. Only whole blocks are
+// skipped: this is the dense way where a processor has AMX, in place of a masked copy and a library's product.
 #pragma once
 
 #include <algorithm>
-#include <optional>
 
 #include "../common.h"
 #include "../scratch.h"
 #include "../sparse_linear/matrix.h"
-#include "steps.h"
+#include "live.h"
 #include "tile.h"
 
 namespace dmt::amx {
 
 using sparse_linear::Matrix;
 
-inline Operand operand(const Matrix& m, const Matrix* bits = nullptr) {
-  return {reinterpret_cast<const uint16_t*>(m.data),
-          m.stride,
-          m.rows,
-          m.columns,
-          bits ? bits->words() : nullptr,
-          bits ? bits->stride : 0};
+// Whether a product is made here. For a few rows of a large weight, which take as long as it is read, the library is a
+// little faster.
+inline bool takes(ScalarType type, int64_t rows, int64_t weight) {
+#if defined(__x86_64__)
+  return type == ScalarType::BFloat16 && isa() == Isa::amx && (rows >= 8 || weight < int64_t{1} << 19);
+#else
+  return false;
+#endif
+}
+
+inline Operand operand(const Matrix& m, const Mask& mask = {}) {
+  return {reinterpret_cast<const uint16_t*>(m.data), m.stride, m.rows, m.columns, mask};
 }
 
 using Pack = void (*)(const Operand&, int64_t first, int64_t begin, int64_t end, void* panel);
@@ -32,7 +36,7 @@ constexpr int64_t kNear = 1 << 20;
 // Whether rows [row, row + 32) need no panel: all there, none masked, and each in whole lines.
 inline bool whole(const Operand& m, int64_t row, int64_t depth) {
   const bool lines = (reinterpret_cast<uintptr_t>(m.data) | static_cast<uintptr_t>(m.stride * 2)) % kRowBytes == 0;
-  return m.bits == nullptr && row + kSide <= m.rows && depth % kDepth == 0 && lines;
+  return m.mask.bits == nullptr && row + kSide <= m.rows && depth % kDepth == 0 && lines;
 }
 
 inline Left in_place(const Operand& m, int64_t row) {
@@ -57,10 +61,15 @@ constexpr int64_t kFew = 4;
 
 inline void product_of_few_rows(const Steps& steps, const Operand& left, const Operand& right, Pack pack_right,
                                 int64_t depth, const Result& result, const Tensor& like) {
-  const int64_t count = steps_of(depth), panel_bytes = std::max<int64_t>(count, 1) * kStepBytes;
+  const int64_t panel_bytes = std::max<int64_t>(steps_of(depth), 1) * kStepBytes;
   const int64_t tall = panels_of(result.rows);
   const Scratch rows(Scratch::kPacked, tall * panel_bytes, like);
-  for (int64_t p = 0; p < tall; ++p) steps.left_rows(left, p * kSide, 0, depth, rows.data() + p * panel_bytes);
+  Alive alive[kFew];
+  Chosen chosen[kFew];
+  for (int64_t p = 0; p < tall; ++p) {
+    steps.left_rows(left, p * kSide, 0, depth, rows.data() + p * panel_bytes);
+    chosen[p] = alive[p].in_rows(steps, left, p * kSide, 0, depth);
+  }
   torch::stable::parallel_for(0, panels_of(result.columns), 4, [&](int64_t from, int64_t to) {
     const Tiles tiles;
     const Scratch panel(Scratch::kInput, panel_bytes, like);
@@ -68,7 +77,7 @@ inline void product_of_few_rows(const Steps& steps, const Operand& left, const O
     for (int64_t q = from; q < to; ++q) {
       pack_right(right, q * kSide, 0, depth, panel.data());
       for (int64_t p = 0; p < tall; ++p) {
-        steps.multiply(packed(rows.data() + p * panel_bytes), panel.data(), count, false, sums, {});
+        steps.multiply(packed(rows.data() + p * panel_bytes), panel.data(), chosen[p], false, sums, {});
         steps.finish(sums, result, p * kSide, q * kSide);
       }
     }
@@ -78,7 +87,7 @@ inline void product_of_few_rows(const Steps& steps, const Operand& left, const O
 // C = L R where the rows of L are many: strips of R are packed once, rows of L as they are met, at all depths.
 inline void product_by_rows(const Steps& steps, const Operand& left, const Operand& right, Pack pack_right,
                             int64_t depth, const Result& result, const Tensor& like) {
-  const int64_t count = steps_of(depth), panel_bytes = std::max<int64_t>(count, 1) * kStepBytes;
+  const int64_t panel_bytes = std::max<int64_t>(steps_of(depth), 1) * kStepBytes;
   const int64_t tall = panels_of(result.rows), wide = panels_of(result.columns);
   if (tall <= kFew) return product_of_few_rows(steps, left, right, pack_right, depth, result, like);
   const int64_t strip = std::clamp<int64_t>(kNear / panel_bytes, 1, wide);
@@ -93,13 +102,18 @@ inline void product_by_rows(const Steps& steps, const Operand& left, const Opera
       const Tiles tiles;
       const Scratch panel(Scratch::kInput, panel_bytes, like);
       alignas(64) float sums[kBlock];
+      Alive alive;
+      Wanted wanted(result);
       for (int64_t p = from; p < to; ++p) {
         const int64_t row = p * kSide;
         const Left rows = whole(left, row, depth) ? in_place(left, row) : packed(panel.data());
         if (rows.data == panel.data()) steps.left_rows(left, row, 0, depth, panel.data());
+        const Chosen chosen = alive.in_rows(steps, left, row, 0, depth);
+        wanted.look(steps, row);
         for (int64_t q = begin; q < end; ++q) {
-          steps.multiply(rows, rights.data() + (q - begin) * panel_bytes, count, false, sums,
-                         ahead(left, result, row + kSide, begin * kSide, q - begin, end - begin));
+          if (wanted[q])
+            steps.multiply(rows, rights.data() + (q - begin) * panel_bytes, chosen, false, sums,
+                           ahead(left, result, row + kSide, begin * kSide, q - begin, end - begin));
           steps.finish(sums, result, row, q * kSide);
         }
       }
@@ -123,18 +137,20 @@ inline void product_across(const Steps& steps, const Operand& left, const Operan
     const Scratch lefts(Scratch::kGrad, strip * panel_bytes, like);
     const Scratch panel(Scratch::kInput, panel_bytes, like);
     const Scratch kept(Scratch::kSums, (parts > 1 ? strip * wide : 1) * kBlock * 4, like);
+    Alive alive;
     for (int64_t begin = from; begin < to; begin += strip) {
       const int64_t end = std::min(to, begin + strip);
       for (int64_t row = 0; row == 0 || row < left.rows; row += deep) {
-        const int64_t last = std::min(left.rows, row + deep), count = steps_of(last - row);
+        const int64_t last = std::min(left.rows, row + deep);
         for (int64_t p = begin; p < end; ++p)
           steps.left_across(left, p * kSide, row, last, lefts.data() + (p - begin) * panel_bytes);
         for (int64_t q = 0; q < wide; ++q) {
           steps.right_rows(right, q * kSide, row, last, panel.data());
+          const Chosen chosen = alive.in_columns(steps, right, q * kSide, row, last);
           for (int64_t p = begin; p < end; ++p) {
             float* const sums =
                 reinterpret_cast<float*>(kept.data()) + (parts > 1 ? q * strip + p - begin : 0) * kBlock;
-            steps.multiply(packed(lefts.data() + (p - begin) * panel_bytes), panel.data(), count, row > 0, sums, {});
+            steps.multiply(packed(lefts.data() + (p - begin) * panel_bytes), panel.data(), chosen, row > 0, sums, {});
             if (last == left.rows) steps.finish(sums, result, p * kSide, q * kSide);
           }
         }
@@ -143,32 +159,30 @@ inline void product_across(const Steps& steps, const Operand& left, const Operan
   });
 }
 
-inline Result result(const Matrix& m, const Matrix* bits, const uint16_t* bias, Order rows, Order columns) {
-  return {reinterpret_cast<uint16_t*>(m.data),
-          m.stride,
-          m.rows,
-          m.columns,
-          bits ? bits->words() : nullptr,
-          bits ? bits->stride : 0,
-          bias,
-          rows,
-          columns};
+// The mask of a matrix of bits, which may be null: everything is live.
+inline Mask mask_of(const Matrix* bits, bool gaps) {
+  if (bits == nullptr) return {};
+  return {bits->words(), bits->stride, gaps};
 }
 
-// bits: null where everything is live, here and below.
-inline void forward(const Matrix& x, const Matrix* bits, const Matrix& weight, const void* bias, const Matrix& y) {
-  product_by_rows(*steps(), operand(x, bits), operand(weight), steps()->right_across, x.columns,
-                  result(y, nullptr, static_cast<const uint16_t*>(bias), Order::kPlain, Order::kPlain), y.owner);
+inline Result result(const Matrix& m, const Mask& mask, const void* bias, Order rows, Order columns) {
+  return {reinterpret_cast<uint16_t*>(m.data), m.stride, m.rows, m.columns, mask,
+          static_cast<const uint16_t*>(bias),  rows,     columns};
 }
 
-inline void grad_input(const Matrix& grad, const Matrix* bits, const Matrix& weight, const Matrix& out) {
+inline void forward(const Matrix& x, const Mask& mask, const Matrix& weight, const void* bias, const Matrix& y) {
+  product_by_rows(*steps(), operand(x, mask), operand(weight), steps()->right_across, x.columns,
+                  result(y, {}, bias, Order::kPlain, Order::kPlain), y.owner);
+}
+
+inline void grad_input(const Matrix& grad, const Mask& mask, const Matrix& weight, const Matrix& out) {
   product_by_rows(*steps(), operand(grad), operand(weight), steps()->right_rows, grad.columns,
-                  result(out, bits, nullptr, Order::kPlain, Order::kPaired), out.owner);
+                  result(out, mask, nullptr, Order::kPlain, Order::kPaired), out.owner);
 }
 
-inline void grad_weight(const Matrix& grad, const Matrix& x, const Matrix* bits, const Matrix& out) {
-  product_across(*steps(), operand(grad), operand(x, bits),
-                 result(out, nullptr, nullptr, Order::kPaired, Order::kPaired), out.owner);
+inline void grad_weight(const Matrix& grad, const Matrix& x, const Mask& mask, const Matrix& out) {
+  product_across(*steps(), operand(grad), operand(x, mask), result(out, {}, nullptr, Order::kPaired, Order::kPaired),
+                 out.owner);
 }
 
 }  // namespace dmt::amx

@@ -18,12 +18,18 @@ constexpr int64_t kBlock = kSide * kSide;   // sums
 constexpr int64_t steps_of(int64_t depth) { return (depth + kDepth - 1) / kDepth; }
 constexpr int64_t panels_of(int64_t width) { return (width + kSide - 1) / kSide; }
 
-// A matrix of bfloat16 whose rows lie `stride` apart. bits: its mask, a word for 64 columns, or null.
+// A mask, a word for 64 columns; or none. gaps: whole blocks of 32 x 32 may be dead, so that looking for them pays.
+struct Mask {
+  const uint64_t* bits = nullptr;
+  int64_t stride = 0;
+  bool gaps = false;
+};
+
+// A matrix of bfloat16 whose rows lie `stride` apart.
 struct Operand {
   const uint16_t* data;
   int64_t stride, rows, columns;
-  const uint64_t* bits;
-  int64_t bits_stride;
+  Mask mask;
 };
 
 // The order of rows, or columns, of 32 in two tiles. kPaired: what interleaving two rows of 32 gives: groups of four
@@ -33,8 +39,7 @@ enum class Order { kPlain, kPaired };
 struct Result {
   uint16_t* data;
   int64_t stride, rows, columns;
-  const uint64_t* bits;  // what is dead becomes 0; or null
-  int64_t bits_stride;
+  Mask mask;             // what is dead becomes 0
   const uint16_t* bias;  // [columns] or null
   Order rows_order, columns_order;
 };
@@ -46,6 +51,12 @@ struct Left {
 };
 constexpr int64_t kRowBytes = 64;
 constexpr Left packed(const void* panel) { return {panel, kRowBytes, kStepBytes / 2, kStepBytes}; }
+
+// Steps of a product: those of a list, or all in turn.
+struct Chosen {
+  const int32_t* list;
+  int64_t count;
+};
 
 // Rows that will be read, or written, soon: a line of each is fetched in each step of a product.
 constexpr int kFetched = 4;
@@ -63,10 +74,19 @@ struct Steps {
   // transposed, depth along columns.
   void (*right_rows)(const Operand&, int64_t first, int64_t begin, int64_t end, void* panel);
   void (*right_across)(const Operand&, int64_t first, int64_t begin, int64_t end, void* panel);
+  // The steps from `begin` to `end` in which something of rows, or columns, [first, first + 32) is live: their numbers.
+  int64_t (*live_in_rows)(const Operand&, int64_t first, int64_t begin, int64_t end, int32_t* steps);
+  int64_t (*live_in_columns)(const Operand&, int64_t first, int64_t begin, int64_t end, int32_t* steps);
   // A block of C to sums [32][32], or added to what is there.
-  void (*multiply)(const Left&, const void* right, int64_t steps, bool adds, float* sums, const Ahead&);
+  void (*multiply)(const Left&, const void* right, const Chosen&, bool adds, float* sums, const Ahead&);
   // A block of sums to its place: rows [row, row + 32), columns [column, column + 32).
   void (*finish)(const float* sums, const Result&, int64_t row, int64_t column);
+  // The columns of a row that `words` name, side by side; those that `bits` (or null) do not name are 0. And back, the
+  // others becoming 0 if `clears`.
+  void (*gather_columns)(const uint16_t* row, int64_t columns, const uint64_t* words, const uint64_t* bits,
+                         uint16_t* to);
+  void (*scatter_columns)(const uint16_t* from, const uint64_t* words, const uint64_t* bits, bool clears, uint16_t* row,
+                          int64_t columns);
 };
 
 #if defined(__x86_64__)

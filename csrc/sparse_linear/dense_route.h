@@ -16,21 +16,12 @@ CallCounter dense_calls("sparse_linear_dense");
 
 CallCounter tile_calls("sparse_linear_on_tiles");
 
-// Whether a product is made on matrix tiles, the mask on its way. For a few rows of a large weight, which take as long
-// as it is read, the library is a little faster.
-bool on_tiles(ScalarType type, int64_t rows, int64_t weight) {
-#if defined(__x86_64__)
-  return type == ScalarType::BFloat16 && isa() == Isa::amx && (rows >= 8 || weight < int64_t{1} << 19);
-#else
-  return false;
-#endif
-}
-
 struct Masking {
   const Steps& steps;
   const Matrix& bits;
   ScalarType type;
   double live;
+  bool gaps;  // whole blocks may be dead
 
   // Rows [begin, begin + rows) of x to `to`, where they lie one behind the other; `to` may be where they are.
   void apply(const Matrix& x, int64_t begin, int64_t rows, const Tensor& to) const {
@@ -43,8 +34,8 @@ struct Masking {
     });
   }
 
-  // The mask, if it masks anything.
-  const Matrix* any() const { return live == 1.0 ? nullptr : &bits; }
+  // If it masks anything.
+  amx::Mask for_tiles() const { return amx::mask_of(live == 1.0 ? nullptr : &bits, gaps); }
 
   // x with what is dead zeroed; x itself where nothing is.
   Tensor masked(const Matrix& x) const {
@@ -58,11 +49,11 @@ struct Masking {
 // y [M, N].
 Tensor dense_forward(const Masking& mask, const Matrix& x, const Tensor& weight, const std::optional<Tensor>& bias) {
   dense_calls.add();
-  if (on_tiles(mask.type, x.rows, x.columns * weight.size(0))) {
+  if (amx::takes(mask.type, x.rows, x.columns * weight.size(0))) {
     tile_calls.add();
     const Tensor out = empty({x.rows, weight.size(0)}, mask.type, weight);
     const std::optional<Tensor> b = bias ? std::optional<Tensor>(as_contiguous(*bias)) : std::nullopt;
-    amx::forward(x, mask.any(), matrix(weight), b ? b->data_ptr() : nullptr, matrix(out));
+    amx::forward(x, mask.for_tiles(), matrix(weight), b ? b->data_ptr() : nullptr, matrix(out));
     return out;
   }
   return dense_product(mask.masked(x), transposed(weight), bias);
@@ -71,10 +62,10 @@ Tensor dense_forward(const Masking& mask, const Matrix& x, const Tensor& weight,
 // dX [M, K].
 Tensor dense_grad_input(const Masking& mask, const Matrix& grad, const Tensor& weight) {
   dense_calls.add();
-  if (on_tiles(mask.type, grad.rows, grad.columns * weight.size(1))) {
+  if (amx::takes(mask.type, grad.rows, grad.columns * weight.size(1))) {
     tile_calls.add();
     const Tensor out = empty({grad.rows, weight.size(1)}, mask.type, weight);
-    amx::grad_input(grad, mask.any(), matrix(weight), matrix(out));
+    amx::grad_input(grad, mask.for_tiles(), matrix(weight), matrix(out));
     return out;
   }
   const Tensor out = dense_product(rows_of(grad, 0, grad.rows), weight, std::nullopt);
@@ -96,10 +87,10 @@ int64_t band_rows(const Masking& mask, const Matrix& x) {
 // dW [N, K]: a band of rows adds to what the ones before it left.
 Tensor dense_grad_weight(const Masking& mask, const Matrix& grad, const Matrix& x) {
   dense_calls.add();
-  if (on_tiles(mask.type, x.rows, 0)) {
+  if (amx::takes(mask.type, x.rows, 0)) {
     tile_calls.add();
     const Tensor out = empty({grad.columns, x.columns}, mask.type, x.owner);
-    amx::grad_weight(grad, x, mask.any(), matrix(out));
+    amx::grad_weight(grad, x, mask.for_tiles(), matrix(out));
     return out;
   }
   const int64_t band = band_rows(mask, x);

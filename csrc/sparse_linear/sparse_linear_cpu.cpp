@@ -21,6 +21,8 @@ CallCounter grad_input_calls("sparse_linear_grad_input");
 CallCounter grad_weight_calls("sparse_linear_grad_weight");
 CallCounter backward_calls("sparse_linear_backward");
 
+constexpr int64_t kElement = 0;  // structure: dead elements lie anywhere; else, perhaps, together
+
 Dtype dtype_of(ScalarType type) {
   if (type == ScalarType::Float) return Dtype::kFloat;
   if (type == ScalarType::Double) return Dtype::kDouble;
@@ -49,7 +51,7 @@ std::vector<int64_t> with_width(const Tensor& t, int64_t width) {
   return sizes;
 }
 
-Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias, int64_t /*structure*/, int64_t route) {
+Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias, int64_t structure, int64_t route) {
   forward_calls.add();
   check_forward(x, bits, weight, bias ? &*bias : nullptr);
   const ScalarType type = x.scalar_type();
@@ -57,7 +59,7 @@ Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias,
   const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
   const double live = live_share(steps, bm, xm.columns);
   if (goes_dense(route, Product::kForward, dtype_of(type), xm.rows, xm.columns, wm.rows, live)) {
-    const Tensor y = dense_forward({steps, bm, type, live}, xm, weight, bias);
+    const Tensor y = dense_forward({steps, bm, type, live, structure != kElement}, xm, weight, bias);
     if (x.dim() == 2) return y;
     return torch::stable::reshape(y, with_width(x, wm.rows));
   }
@@ -69,14 +71,14 @@ Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias,
 }
 
 // dX, shaped as `like` but for its width. `live` of the elements are live.
-Tensor grad_input_of(const Matrix& grad, const Matrix& bits, const Tensor& weight, double live, int64_t route,
-                     const Tensor& like) {
+Tensor grad_input_of(const Matrix& grad, const Matrix& bits, const Tensor& weight, double live, int64_t structure,
+                     int64_t route, const Tensor& like) {
   const ScalarType type = weight.scalar_type();
   const Steps& steps = steps_for(type);
   const int64_t columns = weight.size(1), outputs = weight.size(0);
   if (outputs == 0) return torch::stable::new_zeros(like, with_width(like, columns));
   if (goes_dense(route, Product::kGradInput, dtype_of(type), grad.rows, columns, outputs, live)) {
-    const Tensor full = dense_grad_input({steps, bits, type, live}, grad, weight);
+    const Tensor full = dense_grad_input({steps, bits, type, live, structure != kElement}, grad, weight);
     return like.dim() == 2 ? full : torch::stable::reshape(full, with_width(like, columns));
   }
   Tensor out = empty_with_width(like, columns, type);
@@ -86,36 +88,37 @@ Tensor grad_input_of(const Matrix& grad, const Matrix& bits, const Tensor& weigh
 }
 
 // dW.
-Tensor grad_weight_of(const Matrix& grad, const Matrix& x, const Matrix& bits, double live, int64_t route) {
+Tensor grad_weight_of(const Matrix& grad, const Matrix& x, const Matrix& bits, double live, int64_t structure,
+                      int64_t route) {
   const ScalarType type = x.owner.scalar_type();
   const Steps& steps = steps_for(type);
   if (x.rows == 0) return torch::stable::new_zeros(x.owner, {grad.columns, x.columns});
   if (goes_dense(route, Product::kGradWeight, dtype_of(type), x.rows, x.columns, grad.columns, live))
-    return dense_grad_weight({steps, bits, type, live}, grad, x);
+    return dense_grad_weight({steps, bits, type, live, structure != kElement}, grad, x);
   Tensor out = empty({grad.columns, x.columns}, type, x.owner);
   const Matrix om{out, grad.columns, x.columns, x.columns, static_cast<char*>(out.data_ptr())};
   grad_weight_tiles(steps, grad, x, bits, live, om);
   return out;
 }
 
-Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t /*structure*/, int64_t route) {
+Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t structure, int64_t route) {
   grad_input_calls.add();
   check_grad_input(grad, bits, weight);
   const Matrix bm = matrix(bits);
   const double live = live_share(steps_for(grad.scalar_type()), bm, weight.size(1));
-  return grad_input_of(matrix(grad), bm, weight, live, route, grad);
+  return grad_input_of(matrix(grad), bm, weight, live, structure, route, grad);
 }
 
-Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t /*structure*/, int64_t route) {
+Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t structure, int64_t route) {
   grad_weight_calls.add();
   check_grad_weight(grad, x, bits);
   const Matrix xm = matrix(x), bm = matrix(bits);
-  return grad_weight_of(matrix(grad), xm, bm, live_share(steps_for(x.scalar_type()), bm, xm.columns), route);
+  return grad_weight_of(matrix(grad), xm, bm, live_share(steps_for(x.scalar_type()), bm, xm.columns), structure, route);
 }
 
 // Both in one call, which costs as much as a tenth of a small product. dW goes first: the other way round, 64 x 256 was
 // measured to take 4 % longer.
-std::tuple<Tensor, Tensor> backward(Tensor grad, Tensor x, Tensor bits, Tensor weight, int64_t /*structure*/,
+std::tuple<Tensor, Tensor> backward(Tensor grad, Tensor x, Tensor bits, Tensor weight, int64_t structure,
                                     int64_t route) {
   backward_calls.add();
   check_grad_input(grad, bits, weight);
@@ -123,8 +126,8 @@ std::tuple<Tensor, Tensor> backward(Tensor grad, Tensor x, Tensor bits, Tensor w
   check_width(x, weight);
   const Matrix gm = matrix(grad), xm = matrix(x), bm = matrix(bits);
   const double live = live_share(steps_for(x.scalar_type()), bm, xm.columns);
-  const Tensor grad_weight = grad_weight_of(gm, xm, bm, live, route);
-  return {grad_input_of(gm, bm, weight, live, route, grad), grad_weight};
+  const Tensor grad_weight = grad_weight_of(gm, xm, bm, live, structure, route);
+  return {grad_input_of(gm, bm, weight, live, structure, route, grad), grad_weight};
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "../amx/product.h"
 #include "../dense_product.h"
 #include "../sparse_linear/checks.h"
 #include "plan.h"
@@ -66,21 +67,24 @@ Plan plan_for(int64_t structure, const Bits& bits, bool by_columns) {
 
 // Gathering pays as soon as it saves this share of the product. Measured with benchmarks/bench_structured_linear.py.
 constexpr double kWorthwhile[] = {0.05, 0.05, 0.05, 0.4};
+// The same of bfloat16 on matrix tiles, whose products skip dead tiles by themselves.
+constexpr double kWorthwhileOnTiles[] = {0.05, 0.2, 0.2, 1.1};  // never by tile
 
 // A mask that is full everywhere needs neither gathering nor masking, and is one part.
 bool is_full(const Plan& plan, const Bits& bits) { return plan.exact && plan.cells() == bits.rows * bits.columns; }
 
-bool goes_dense(int64_t structure, int64_t route, const Plan& plan, const Bits& bits) {
+bool goes_dense(int64_t structure, int64_t route, const Plan& plan, const Bits& bits, ScalarType type) {
   if (route != kAuto || is_full(plan, bits)) return route == kDense;
+  const bool tiles = type == ScalarType::BFloat16 && isa() == Isa::amx;
   const double all = static_cast<double>(bits.rows) * static_cast<double>(bits.columns);
-  return static_cast<double>(plan.cells()) > all * (1 - kWorthwhile[structure]);
+  return static_cast<double>(plan.cells()) > all * (1 - (tiles ? kWorthwhileOnTiles : kWorthwhile)[structure]);
 }
 
 // The product that masks and then multiplies in full is the one of the operators for masks by element.
 template <class... Arguments>
-Tensor masked_dense(const char* name, const Arguments&... arguments) {
+Tensor masked_dense(const char* name, int64_t structure, const Arguments&... arguments) {
   using torch::stable::detail::from;
-  StableIValue stack[] = {from(arguments)..., from(int64_t{kElement}), from(int64_t{kDense})};
+  StableIValue stack[] = {from(arguments)..., from(structure), from(int64_t{kDense})};
   TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack, TORCH_ABI_VERSION));
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
@@ -129,6 +133,14 @@ void for_rows(const Span& rows, int64_t cost, const F& f) {
                               });
 }
 
+// A span as bits.
+std::vector<uint64_t> words_of(const Span& span, int64_t size) {
+  std::vector<uint64_t> words((size + 63) / 64, 0);
+  for (const Span::Run& run : span.runs)
+    for (int64_t i = run.begin; i < run.begin + run.length; ++i) words[i / 64] |= uint64_t{1} << (i % 64);
+  return words;
+}
+
 // rows x columns of m, as a tensor of two dimensions; `bits` (or null) zero what is dead. No copy of a contiguous
 // block.
 Tensor gather(const Matrix& m, const Span& rows, const Span& columns, const Bits* bits) {
@@ -137,6 +149,15 @@ Tensor gather(const Matrix& m, const Span& rows, const Span& columns, const Bits
     return rows.whole(m.rows) ? flat : torch::stable::narrow(flat, 0, rows.runs[0].begin, rows.count);
   }
   const Tensor out = empty({rows.count, columns.count}, m.flat.scalar_type(), m.flat);
+  if (m.bytes == 2 && isa() == Isa::amx && columns.runs.size() > 1) {
+    const std::vector<uint64_t> taken = words_of(columns, m.columns);
+    uint16_t* const to = static_cast<uint16_t*>(out.data_ptr());
+    for_rows(rows, columns.count / 8, [&](int64_t i, int64_t row) {
+      amx::steps()->gather_columns(reinterpret_cast<const uint16_t*>(m.at(row)), m.columns, taken.data(),
+                                   bits ? bits->data + row * bits->stride : nullptr, to + i * columns.count);
+    });
+    return out;
+  }
   with_size(m.bytes, [&](auto size) {
     using T = decltype(size);
     T* const to = static_cast<T*>(out.data_ptr());
@@ -158,6 +179,15 @@ Tensor gather(const Matrix& m, const Span& rows, const Span& columns, const Bits
 // The compact `from` to rows x columns of m, whose other columns of those rows become 0 if `clear`.
 void scatter(const Tensor& from, const Matrix& m, const Span& rows, const Span& columns, const Bits* bits, bool clear) {
   const Matrix compact = matrix(from);
+  if (m.bytes == 2 && isa() == Isa::amx && columns.runs.size() > 1) {
+    const std::vector<uint64_t> taken = words_of(columns, m.columns);
+    for_rows(rows, m.columns / 8, [&](int64_t i, int64_t row) {
+      amx::steps()->scatter_columns(reinterpret_cast<const uint16_t*>(compact.at(i)), taken.data(),
+                                    bits ? bits->data + row * bits->stride : nullptr, clear,
+                                    reinterpret_cast<uint16_t*>(m.at(row)), m.columns);
+    });
+    return;
+  }
   with_size(m.bytes, [&](auto size) {
     using T = decltype(size);
     for_rows(rows, m.columns, [&](int64_t i, int64_t row) {
@@ -195,8 +225,27 @@ void fill_others(const Matrix& m, const std::vector<Part>& parts, const void* ro
   fill(m.rows);
 }
 
+// left [M, K] x right [N, K]^T on matrix tiles. Which product it is shows in how they lie.
+Tensor multiply_on_tiles(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
+  const Tensor out = empty({left.size(0), right.size(0)}, left.scalar_type(), left);
+  const auto rows = [](const Tensor& t) { return sparse_linear::matrix(t); };
+  if (right.stride(1) == 1) {
+    const std::optional<Tensor> b = bias ? std::optional<Tensor>(as_contiguous(*bias)) : std::nullopt;
+    amx::forward(rows(left), {}, rows(right), b ? b->data_ptr() : nullptr, rows(out));
+  } else if (left.stride(1) == 1) {
+    amx::grad_input(rows(left), {}, rows(transposed(right)), rows(out));
+  } else {
+    amx::grad_weight(rows(transposed(left)), rows(transposed(right)), {}, rows(out));
+  }
+  return out;
+}
+
+// left [M, K] x right [N, K]^T + bias; a bias only where rows of both lie in one piece.
 Tensor multiply(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
   multiplications.add(left.size(0) * left.size(1) * right.size(0));
+  const bool empty = left.size(0) * left.size(1) * right.size(0) == 0;
+  if (!empty && amx::takes(left.scalar_type(), left.size(0), right.size(0) * right.size(1)))
+    return multiply_on_tiles(left, right, bias);
   return dense_product(left, transposed(right), bias);
 }
 
@@ -220,8 +269,8 @@ Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias,
   const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
   const Bits mask = bits_of(bm, xm.columns);
   const Plan plan = plan_for(structure, mask, false);
-  if (goes_dense(structure, route, plan, mask))
-    return masked_dense("dmt_kernels::sparse_linear", x, bits, weight, bias);
+  if (goes_dense(structure, route, plan, mask, x.scalar_type()))
+    return masked_dense("dmt_kernels::sparse_linear", structure, x, bits, weight, bias);
   const Bits* dead = plan.exact ? nullptr : &mask;
   const Span outputs = Span::all(wm.rows);
   const auto product = [&](const Part& part) {
@@ -251,8 +300,8 @@ Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t structure, in
     }());
   const Bits mask = bits_of(bm, wm.columns);
   const Plan plan = plan_for(structure, mask, false);
-  if (goes_dense(structure, route, plan, mask))
-    return masked_dense("dmt_kernels::sparse_linear_grad_input", grad, bits, weight);
+  if (goes_dense(structure, route, plan, mask, grad.scalar_type()))
+    return masked_dense("dmt_kernels::sparse_linear_grad_input", structure, grad, bits, weight);
   if (is_full(plan, mask) && wm.columns && gm.rows)
     return shaped(multiply(gm.flat, turned(wm.flat), std::nullopt), grad, wm.columns);
   const Tensor out = empty_with_width(grad, wm.columns, grad.scalar_type());
@@ -274,8 +323,8 @@ Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t structure, int64_
   const Matrix gm = matrix(grad), xm = matrix(x), bm = matrix(bits);
   const Bits mask = bits_of(bm, xm.columns);
   const Plan plan = plan_for(structure, mask, true);
-  if (goes_dense(structure, route, plan, mask))
-    return masked_dense("dmt_kernels::sparse_linear_grad_weight", grad, x, bits);
+  if (goes_dense(structure, route, plan, mask, x.scalar_type()))
+    return masked_dense("dmt_kernels::sparse_linear_grad_weight", structure, grad, x, bits);
   if (is_full(plan, mask) && xm.rows && xm.columns && gm.columns)
     return multiply(turned(gm.flat), turned(xm.flat), std::nullopt);
   const Tensor out = empty({gm.columns, xm.columns}, x.scalar_type(), x);

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from dmt_kernels import masked_linear, pack_mask, sparse_linear
 from dmt_kernels.ops.sparse_linear import reference
 
+from . import test_structured_linear as structured
 from .test_sparse_linear import OPS, check_products, problem
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +112,24 @@ def test_operands_that_lie_anywhere(tiles):
         OPS.sparse_linear_grad_weight(moved(grad), moved(x), bits, 0, DENSE),
         OPS.sparse_linear_grad_weight(grad, x, bits, 0, DENSE),
     )
+
+
+@pytest.mark.parametrize("structure", structured.STRUCTURED)
+@pytest.mark.parametrize("shape", [(70, 200, 130), (300, 520, 96), (513, 190, 64)])
+@pytest.mark.parametrize("live", [0.1, 0.5, 0.9])
+def test_structured_masks(tiles, structure, shape, live):
+    """What is gathered is multiplied on tiles; dead tiles are skipped where they lie."""
+    before = tiles()
+    for route in (0, 1, 2):
+        structured.check(*structured.problem(structure, *shape, live, torch.bfloat16)[:5], structure, route)
+    assert tiles() - before >= (6 if structure == "tile" and live < 0.9 else 3)
+
+
+@pytest.mark.parametrize("structure", structured.STRUCTURED)
+def test_masks_without_the_structure_they_are_said_to_have(tiles, structure):
+    x, bits, weight, bias, grad, _ = problem(150, 300, 90, 0.02, torch.bfloat16)
+    for route in (0, 1, 2):
+        structured.check(x, bits, weight, bias, grad, structure, route)
 
 
 def test_the_tiles_of_libraries_are_put_back(tiles):

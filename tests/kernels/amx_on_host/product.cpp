@@ -25,6 +25,11 @@ struct Matrix {
     if (!masked) return;
     for (int64_t i = 0; i < rows * words; ++i)
       bits.push_back((uint64_t(std::rand()) << 33) ^ (uint64_t(std::rand()) << 13) ^ std::rand());
+    for (int64_t i = 0; i < rows; i += 32)
+      for (int64_t j = 0; j < columns; j += 32)
+        if (std::rand() % 3 == 0)
+          for (int64_t r = i; r < rows && r < i + 32; ++r)
+            bits[r * words + j / 64] &= ~(uint64_t{0xffffffff} << j % 64);
     for (int64_t i = 0; i < rows; ++i)
       if (columns % 64) bits[i * words + words - 1] |= ~uint64_t{0} << (columns % 64);
     for (int64_t i = 0; i < rows; ++i)
@@ -35,11 +40,13 @@ struct Matrix {
   double at(int64_t i, int64_t j) const {
     return live(i, j) ? wide(reinterpret_cast<const uint8_t*>(&data[i * stride + j])) : 0;
   }
-  Operand operand() const { return {data.data(), stride, rows, columns, bits.empty() ? nullptr : bits.data(), words}; }
+  Operand operand() const {
+    return {data.data(), stride, rows, columns, {bits.empty() ? nullptr : bits.data(), words}};
+  }
 };
 
 using Pack = void (*)(const Operand&, int64_t, int64_t, int64_t, void*);
-int64_t checked = 0;
+int64_t checked = 0, skipped = 0;
 
 // C of `m` x `n` from depth `d`, in two goes where there are two steps.
 template <class L, class R>
@@ -48,7 +55,7 @@ void check(int64_t m, int64_t n, int64_t d, const Matrix& left, const Matrix& ri
   Matrix mask(m, n, masks), bias(1, n, false);
   std::vector<uint16_t> out(m * (n + 1), 0x1234);
   Result to{
-      out.data(), n + 1,  m, n, masks ? mask.bits.data() : nullptr, mask.words, biased ? bias.data.data() : nullptr,
+      out.data(), n + 1,  m, n, {masks ? mask.bits.data() : nullptr, mask.words}, biased ? bias.data.data() : nullptr,
       rows,       columns};
   const int64_t cut = steps_of(d) > 1 ? kDepth : d, bytes = (steps_of(d) + 1) * kStepBytes;
   char* const panels = static_cast<char*>(std::aligned_alloc(64, 2 * bytes));
@@ -58,7 +65,13 @@ void check(int64_t m, int64_t n, int64_t d, const Matrix& left, const Matrix& ri
       for (int64_t begin = 0, end = cut; begin < d || begin == 0; begin = end, end = d) {
         pack_left(left.operand(), i, begin, end, panels);
         pack_right(right.operand(), j, begin, end, panels + bytes);
-        multiply(packed(panels), panels + bytes, steps_of(end - begin), begin > 0, sums, {});
+        std::vector<int32_t> list(steps_of(end - begin) + 1);
+        Chosen chosen{nullptr, steps_of(end - begin)};
+        if (pack_left == left_rows) chosen = {list.data(), live_in_rows(left.operand(), i, begin, end, list.data())};
+        if (pack_left == left_across)
+          chosen = {list.data(), live_in_columns(right.operand(), j, begin, end, list.data())};
+        skipped += steps_of(end - begin) - chosen.count;
+        multiply(packed(panels), panels + bytes, chosen, begin > 0, sums, {});
         if (end == d) break;
       }
       finish(sums, to, i, j);
@@ -99,5 +112,5 @@ int main() {
           n, k, m, dy, *one, left_across, right_rows, Order::kPaired, Order::kPaired, false, false,
           [&](int64_t i, int64_t d) { return dy.at(d, i); }, [&](int64_t d, int64_t j) { return one->at(d, j); });
   }
-  std::printf("checked %ld\n", checked);
+  std::printf("checked %ld, skipped %ld\n", checked, skipped);
 }
