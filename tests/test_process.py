@@ -117,3 +117,32 @@ def test_what_other_machines_are_told(monkeypatch):
     assert waiting() == {}
     monkeypatch.setenv("KMP_BLOCKTIME", "5")
     assert waiting() == {"KMP_BLOCKTIME": "5"}
+
+
+PAGES = """
+import resource
+from dmt.process import settle
+settle()
+import numpy as np
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+np.ones(100 << 20, np.uint8)
+before = faults()
+for _ in range(3):
+    np.ones(100 << 20, np.uint8)
+print(faults() - before)
+"""
+
+
+@linux
+@pytest.mark.parametrize("asked", [None, "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_freed_memory_is_used_again(asked):
+    """Without fresh pages, unless the user has settings of their own."""
+    extra = {None: {}, "MALLOC_TRIM_THRESHOLD_": {"MALLOC_TRIM_THRESHOLD_": "100000"}}.get(
+        asked, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=100000"}
+    )
+    kept = {name: value for name, value in environment(**extra).items() if name in extra or "MALLOC" not in name}
+    done = subprocess.run([sys.executable, "-P", "-c", PAGES], env=kept, capture_output=True, text=True, check=True)
+    pages = 3 * (100 << 20) // os.sysconf("SC_PAGE_SIZE")
+    # Huge pages, where the system gives them by itself, are fewer than these
+    assert (int(done.stdout) < 50) == (asked is None), (done.stdout, pages)

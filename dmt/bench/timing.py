@@ -8,7 +8,6 @@ other things in the caches, which costs a sparse product up to a third, and a de
 
 from __future__ import annotations
 
-import ctypes
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
+from .. import process
 
 Alternatives = Mapping[str, Callable[[], object]]
 
@@ -25,7 +26,6 @@ SHORT_SECONDS = 10e-3
 """Calls shorter than this find caches of their own making."""
 FEWEST, MOST = 5, 60
 """Rounds, whatever the budget says, unless a caller asks for fewer."""
-M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # mallopt(3)
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,6 @@ def _on_gpu(run: Callable[[], object]) -> float:
 
 
 def keep_freed_memory() -> bool:
-    """Let malloc keep what is freed, for the rest of the process: no alternative then pays for fresh pages by the luck
-    of its place in the heap, which makes a copy of 16 MB cost 3 ms or 10. False where the C library has no mallopt."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    """Let malloc keep all that is freed, for the rest of the process: no alternative then pays for fresh pages by the
+    luck of its place in the heap, which makes a copy of 16 MB cost 3 ms or 10. False where it cannot be had."""
+    return process.keep_freed_memory(2**31 - 1)
