@@ -47,8 +47,15 @@ inline __m512i numbers(const Operand& m, int64_t row, int64_t column) {
   return _mm512_maskz_loadu_epi16(live(m, row, column), m.data + row * m.stride + column);
 }
 
+// Whether 32 rows, of 32 numbers from `column` on, are all there and none is masked; then they are read without asking.
+inline bool plain(const Operand& m, int64_t row, int64_t column) {
+  return m.mask.bits == nullptr && row + kSide <= m.rows && column + 32 <= m.columns;
+}
+
 // Where the rows of the operand end: zeros.
+template <bool Plain>
 inline __m512i numbers_or_zero(const Operand& m, int64_t row, int64_t column) {
+  if constexpr (Plain) return _mm512_loadu_si512(m.data + row * m.stride + column);
   return row < m.rows ? numbers(m, row, column) : _mm512_setzero_si512();
 }
 
@@ -99,42 +106,58 @@ void left_rows(const Operand& m, int64_t first, int64_t begin, int64_t end, void
   });
 }
 
+// One step of what follows.
+template <bool Plain>
+inline void pairs_of_rows(const Operand& m, int64_t row, int64_t column, char* to) {
+  for (int64_t pair = 0; pair < 16; ++pair) {
+    const __m512i even = numbers_or_zero<Plain>(m, row + 2 * pair, column);
+    const __m512i odd = numbers_or_zero<Plain>(m, row + 2 * pair + 1, column);
+    put(to, pair, _mm512_unpacklo_epi16(even, odd));
+    put(to, 16 + pair, _mm512_unpackhi_epi16(even, odd));
+  }
+}
+
 // Depth along the rows of the operand, here and in left_across: `end` is a multiple of 32 or the last row's.
 void right_rows(const Operand& m, int64_t first, int64_t begin, int64_t end, void* panel) {
   each_step(begin, end, panel, [&](int64_t depth, char* to) {
-    for (int64_t pair = 0; pair < 16; ++pair) {
-      const __m512i even = numbers_or_zero(m, depth + 2 * pair, first),
-                    odd = numbers_or_zero(m, depth + 2 * pair + 1, first);
-      put(to, pair, _mm512_unpacklo_epi16(even, odd));
-      put(to, 16 + pair, _mm512_unpackhi_epi16(even, odd));
-    }
+    plain(m, depth, first) ? pairs_of_rows<true>(m, depth, first, to) : pairs_of_rows<false>(m, depth, first, to);
   });
+}
+
+template <bool Plain>
+inline void pairs_across(const Operand& m, int64_t row, int64_t column, char* to) {
+  __m512i tile[16];
+  for (int pair = 0; pair < 16; ++pair)
+    tile[pair] = _mm512_unpacklo_epi16(numbers_or_zero<Plain>(m, row + 2 * pair, column),
+                                       numbers_or_zero<Plain>(m, row + 2 * pair + 1, column));
+  transpose(tile);
+  for (int r = 0; r < 16; ++r) put(to, r, tile[r]);
+  for (int pair = 0; pair < 16; ++pair)
+    tile[pair] = _mm512_unpackhi_epi16(numbers_or_zero<Plain>(m, row + 2 * pair, column),
+                                       numbers_or_zero<Plain>(m, row + 2 * pair + 1, column));
+  transpose(tile);
+  for (int r = 0; r < 16; ++r) put(to, 16 + r, tile[r]);
 }
 
 void left_across(const Operand& m, int64_t first, int64_t begin, int64_t end, void* panel) {
   each_step(begin, end, panel, [&](int64_t depth, char* to) {
-    __m512i tile[16];
-    for (int pair = 0; pair < 16; ++pair)
-      tile[pair] = _mm512_unpacklo_epi16(numbers_or_zero(m, depth + 2 * pair, first),
-                                         numbers_or_zero(m, depth + 2 * pair + 1, first));
-    transpose(tile);
-    for (int r = 0; r < 16; ++r) put(to, r, tile[r]);
-    for (int pair = 0; pair < 16; ++pair)
-      tile[pair] = _mm512_unpackhi_epi16(numbers_or_zero(m, depth + 2 * pair, first),
-                                         numbers_or_zero(m, depth + 2 * pair + 1, first));
-    transpose(tile);
-    for (int r = 0; r < 16; ++r) put(to, 16 + r, tile[r]);
+    plain(m, depth, first) ? pairs_across<true>(m, depth, first, to) : pairs_across<false>(m, depth, first, to);
   });
+}
+
+template <bool Plain>
+inline void transposed_rows(const Operand& m, int64_t row, int64_t column, char* to) {
+  for (int half = 0; half < 2; ++half) {
+    __m512i tile[16];
+    for (int r = 0; r < 16; ++r) tile[r] = numbers_or_zero<Plain>(m, row + 16 * half + r, column);
+    transpose(tile);
+    for (int r = 0; r < 16; ++r) put(to, 16 * half + r, tile[r]);
+  }
 }
 
 void right_across(const Operand& m, int64_t first, int64_t begin, int64_t end, void* panel) {
   each_step(begin, end, panel, [&](int64_t depth, char* to) {
-    for (int half = 0; half < 2; ++half) {
-      __m512i tile[16];
-      for (int r = 0; r < 16; ++r) tile[r] = numbers_or_zero(m, first + 16 * half + r, depth);
-      transpose(tile);
-      for (int r = 0; r < 16; ++r) put(to, 16 * half + r, tile[r]);
-    }
+    plain(m, first, depth) ? transposed_rows<true>(m, first, depth, to) : transposed_rows<false>(m, first, depth, to);
   });
 }
 

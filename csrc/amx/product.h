@@ -101,7 +101,7 @@ inline void product_by_rows(const Steps& steps, const Operand& left, const Opera
     torch::stable::parallel_for(0, tall, 1, [&](int64_t from, int64_t to) {
       const Tiles tiles;
       const Scratch panel(Scratch::kInput, panel_bytes, like);
-      alignas(64) float sums[kBlock];
+      alignas(64) float sums[kBlock] = {};  // those of a block that is not wanted are masked altogether
       Alive alive;
       Wanted wanted(result);
       for (int64_t p = from; p < to; ++p) {

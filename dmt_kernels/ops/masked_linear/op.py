@@ -9,7 +9,7 @@ from torch.distributed import ProcessGroup
 
 from ...masked import Masked
 from ...structure import ELEMENT, structure_of
-from ..direct import direct
+from ..direct import direct, recorded
 from ..sparse_linear.op import operands, route_of, sparse_linear
 from ..sparse_linear.operators import check as check_product
 from ..sparse_linear.operators import operators
@@ -57,7 +57,7 @@ def masked_linear(
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
     if structure == "element" and group is None and not tracing():
-        call = _eager if not torch.is_grad_enabled() else _eager_with_gradients
+        call = _eager_with_gradients if recorded(x, theta, weight, bias) else _eager
         y, bits, live, divergence, *_ = call(x, theta, state, weight, bias, alpha, update, information, route_of(impl))
         return y, Masked(None, bits, live, divergence if information else None)
     if torch._C._are_functorch_transforms_active():

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...registry import define
 from ..batching import one_by_one
+from ..direct import recorded
 from ..sparse_linear.op import route_of
 from . import reference
 
@@ -28,7 +29,7 @@ def sparse_bmm(x: Tensor, weight: Tensor, *, impl: str = "auto") -> Tensor:
     """
     check(x, weight)
     route = route_of(impl)
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+    if recorded(x, weight):
         return torch.bmm(x, weight)
     return torch.ops.dmt_kernels.sparse_bmm(x, weight, route)
 

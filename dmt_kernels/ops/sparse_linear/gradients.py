@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from torch import Tensor, is_grad_enabled
 from torch._C import _are_functorch_transforms_active as transformed
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
 from torch.compiler import is_compiling
 
-from ..direct import direct
+from ..direct import direct, recorded
 from . import reference
 from .operators import operators
 
 
 def nothing_recorded(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether no derivative can be asked for: the operator alone will do, which saves as much as its call costs."""
-    if transformed() or forward_ad._current_level >= 0:
-        return False
-    if not is_grad_enabled():
-        return True
-    return not (x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad))
+    return not (transformed() or recorded(x, weight, bias))
 
 
 def product(x: Tensor, bits: Tensor, weight: Tensor, bias: Tensor | None, structure: int, route: int) -> Tensor:

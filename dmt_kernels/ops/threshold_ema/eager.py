@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...registry import LIBRARY, define
-from ..direct import direct
+from ..direct import direct, recorded
 
 _ops = torch.ops.dmt_kernels
 
@@ -25,7 +25,7 @@ def masked_in_place(
     x: Tensor, theta: Tensor, state: Tensor, alpha: float, update: bool, information: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """values, bits, live, eq. 10 or None; moves `state`. Arguments as for `threshold_ema`, which checks them."""
-    if torch.is_grad_enabled() and (x.requires_grad or theta.requires_grad):
+    if recorded(x, theta):
         return _apply(x, theta, state, alpha, update, information)
     return step(x, theta, state, alpha, update, information, True, False)[:4]
 
