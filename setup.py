@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -86,7 +87,21 @@ def gencode() -> list[str]:
 
 def cpu_sources() -> list[str]:
     found = [CSRC / "module.cpp", *sorted(CSRC.glob("*/*_cpu*.cpp"))]
-    return [str(p.relative_to(ROOT)) for p in found if X86 or not p.stem.endswith(tuple(VECTORS))]
+    absent = () if takes_amx() else ("_amx",) if X86 else tuple(VECTORS)
+    return [str(p.relative_to(ROOT)) for p in found if not p.stem.endswith(absent)]
+
+
+@cache
+def takes_amx() -> bool:
+    """Whether the compiler, and its assembler, know the instructions of matrix tiles: GCC 10 and binutils 2.35 do."""
+    if not X86:
+        return False
+    compiler = [os.environ.get("CXX", "c++"), *AMX, "-x", "c++", "-", "-c", "-o", os.devnull]
+    source = '#include <immintrin.h>\nvoid f() { asm volatile("tilerelease"); }\n'
+    try:
+        return subprocess.run(compiler, input=source, capture_output=True, text=True, check=False).returncode == 0
+    except OSError:
+        return False  # compiling will say so
 
 
 def cuda_sources() -> list[str]:
@@ -144,7 +159,8 @@ class Build(build_ext):
             return [str(cuda_home() / "bin" / "nvcc"), *COMMON, *targets, *host, "-DUSE_CUDA", "--threads=0"]
         stem = Path(source).stem
         isa = next((flags for end, flags in VECTORS.items() if stem.endswith(end)), [])
-        return [os.environ.get("CXX", "c++"), *COMMON, *HOST, *isa]
+        known = [] if takes_amx() else ["-DDMT_NO_AMX"]
+        return [os.environ.get("CXX", "c++"), *COMMON, *HOST, *isa, *known]
 
     def includes(self, module: str) -> list[str]:
         import pybind11

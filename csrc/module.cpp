@@ -21,7 +21,7 @@ namespace {
 // Whether there are matrix tiles, and the vectors of bfloat16 and of 16-bit numbers that came before them, and the
 // system lets this process use them.
 bool matrix_tiles() {
-#if defined(__linux__)
+#if defined(__linux__) && !defined(DMT_NO_AMX)
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
   const bool tiles = (d >> 22 & 1) != 0 && (d >> 24 & 1) != 0 && (c >> 6 & 1) != 0;

@@ -89,7 +89,7 @@ struct Steps {
                           int64_t columns);
 };
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(DMT_NO_AMX)  // a compiler may not know AMX
 const Steps* steps();
 #else
 inline const Steps* steps() { return nullptr; }

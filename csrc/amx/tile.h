@@ -20,7 +20,7 @@ struct alignas(64) TileConfig {
   uint8_t rows[16] = {};
 };
 
-#if defined(__x86_64__) && !defined(DMT_AMX_ON_HOST)
+#if defined(__x86_64__) && !defined(DMT_AMX_ON_HOST) && !defined(DMT_NO_AMX)
 
 // Tiles belong to a thread, and libraries remember what they configured: it is put back.
 class Tiles {
@@ -66,7 +66,9 @@ inline void dot() {
 
 #else
 
-struct Tiles {};
+struct Tiles {
+  Tiles() {}
+};
 
 inline uint8_t (&tile(int t)) [kTileRows][kTileBytes] {
   static thread_local uint8_t tiles[8][kTileRows][kTileBytes];
