@@ -50,6 +50,8 @@ inline Tensor empty_with_width(const Tensor& x, int64_t width, ScalarType dtype)
 // torch::stable::contiguous looks its operator up by name at each call; most tensors need no call.
 inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
+inline int64_t thread_count() { return static_cast<int64_t>(torch::stable::get_num_threads()); }
+
 inline int64_t words(int64_t width) { return (width + 63) / 64; }
 
 }  // namespace dmt

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <vector>
 
 #include "../common.h"
 #include "../scratch.h"
@@ -56,21 +57,23 @@ inline Ahead ahead(const Operand& left, const Result& result, int64_t row, int64
   return found;
 }
 
-// Panels of few rows: these are packed once, and a panel of R is used as soon as it is made.
+// Panels of few rows: these are packed once, and a panel of R is used as soon as it is made. Threads share the panels
+// of R then: those of rows may be fewer than they.
 constexpr int64_t kFew = 4;
+inline bool few(int64_t tall, int64_t wide) { return tall <= kFew || tall < std::min(thread_count(), wide); }
 
 inline void product_of_few_rows(const Steps& steps, const Operand& left, const Operand& right, Pack pack_right,
                                 int64_t depth, const Result& result, const Tensor& like) {
   const int64_t panel_bytes = std::max<int64_t>(steps_of(depth), 1) * kStepBytes;
   const int64_t tall = panels_of(result.rows);
   const Scratch rows(Scratch::kPacked, tall * panel_bytes, like);
-  Alive alive[kFew];
-  Chosen chosen[kFew];
+  std::vector<Alive> alive(tall);
+  std::vector<Chosen> chosen(tall);
   for (int64_t p = 0; p < tall; ++p) {
     steps.left_rows(left, p * kSide, 0, depth, rows.data() + p * panel_bytes);
     chosen[p] = alive[p].in_rows(steps, left, p * kSide, 0, depth);
   }
-  torch::stable::parallel_for(0, panels_of(result.columns), 4, [&](int64_t from, int64_t to) {
+  torch::stable::parallel_for(0, panels_of(result.columns), 2, [&](int64_t from, int64_t to) {
     const Tiles tiles;
     const Scratch panel(Scratch::kInput, panel_bytes, like);
     alignas(64) float sums[kBlock];
@@ -89,7 +92,7 @@ inline void product_by_rows(const Steps& steps, const Operand& left, const Opera
                             int64_t depth, const Result& result, const Tensor& like) {
   const int64_t panel_bytes = std::max<int64_t>(steps_of(depth), 1) * kStepBytes;
   const int64_t tall = panels_of(result.rows), wide = panels_of(result.columns);
-  if (tall <= kFew) return product_of_few_rows(steps, left, right, pack_right, depth, result, like);
+  if (few(tall, wide)) return product_of_few_rows(steps, left, right, pack_right, depth, result, like);
   const int64_t strip = std::clamp<int64_t>(kNear / panel_bytes, 1, wide);
   const Scratch rights(Scratch::kPacked, strip * panel_bytes, like);
   for (int64_t begin = 0; begin < wide; begin += strip) {
@@ -125,38 +128,56 @@ inline void product_by_rows(const Steps& steps, const Operand& left, const Opera
 constexpr int64_t kDeep = 1024, kStrip = 16;
 
 // C = L^T R, both with depth along their rows, which may be many.
-inline void product_across(const Steps& steps, const Operand& left, const Operand& right, const Result& result,
-                           const Tensor& like) {
-  const int64_t tall = panels_of(result.rows), wide = panels_of(result.columns);
-  const int64_t parts = std::max<int64_t>((left.rows + kDeep - 1) / kDeep, 1);
-  const int64_t deep = std::max<int64_t>(steps_of((left.rows + parts - 1) / parts), 1) * kDepth;
-  const int64_t panel_bytes = deep / kDepth * kStepBytes;
-  torch::stable::parallel_for(0, tall, 1, [&](int64_t from, int64_t to) {
+struct Across {
+  const Steps& steps;
+  const Operand &left, &right;
+  const Result& result;
+  const Tensor& like;
+  int64_t parts, deep;  // pieces of the depth, and rows of each
+
+  Across(const Steps& s, const Operand& l, const Operand& r, const Result& to, const Tensor& t)
+      : steps(s), left(l), right(r), result(to), like(t), parts(std::max<int64_t>((l.rows + kDeep - 1) / kDeep, 1)) {
+    deep = std::max<int64_t>(steps_of((left.rows + parts - 1) / parts), 1) * kDepth;
+  }
+
+  // Blocks of left panels [p_begin, p_end) and right ones [q_begin, q_end), one thread's.
+  void run(int64_t p_begin, int64_t p_end, int64_t q_begin, int64_t q_end) const {
     const Tiles tiles;
-    const int64_t strip = std::min(kStrip, to - from);
+    const int64_t strip = std::min(kStrip, p_end - p_begin), panel_bytes = deep / kDepth * kStepBytes;
     const Scratch lefts(Scratch::kGrad, strip * panel_bytes, like);
     const Scratch panel(Scratch::kInput, panel_bytes, like);
-    const Scratch kept(Scratch::kSums, (parts > 1 ? strip * wide : 1) * kBlock * 4, like);
+    const Scratch kept(Scratch::kSums, (parts > 1 ? strip * (q_end - q_begin) : 1) * kBlock * 4, like);
     Alive alive;
-    for (int64_t begin = from; begin < to; begin += strip) {
-      const int64_t end = std::min(to, begin + strip);
+    for (int64_t begin = p_begin; begin < p_end; begin += strip) {
+      const int64_t end = std::min(p_end, begin + strip);
       for (int64_t row = 0; row == 0 || row < left.rows; row += deep) {
         const int64_t last = std::min(left.rows, row + deep);
         for (int64_t p = begin; p < end; ++p)
           steps.left_across(left, p * kSide, row, last, lefts.data() + (p - begin) * panel_bytes);
-        for (int64_t q = 0; q < wide; ++q) {
+        for (int64_t q = q_begin; q < q_end; ++q) {
           steps.right_rows(right, q * kSide, row, last, panel.data());
           const Chosen chosen = alive.in_columns(steps, right, q * kSide, row, last);
           for (int64_t p = begin; p < end; ++p) {
-            float* const sums =
-                reinterpret_cast<float*>(kept.data()) + (parts > 1 ? q * strip + p - begin : 0) * kBlock;
+            const int64_t place = parts > 1 ? (q - q_begin) * strip + p - begin : 0;
+            float* const sums = reinterpret_cast<float*>(kept.data()) + place * kBlock;
             steps.multiply(packed(lefts.data() + (p - begin) * panel_bytes), panel.data(), chosen, row > 0, sums, {});
             if (last == left.rows) steps.finish(sums, result, p * kSide, q * kSide);
           }
         }
       }
     }
-  });
+  }
+};
+
+inline void product_across(const Steps& steps, const Operand& left, const Operand& right, const Result& result,
+                           const Tensor& like) {
+  const Across product(steps, left, right, result, like);
+  const int64_t tall = panels_of(result.rows), wide = panels_of(result.columns);
+  if (tall < std::min(thread_count(), wide)) {  // as few left panels as in `few`: each thread packs them for itself
+    torch::stable::parallel_for(0, wide, 1, [&](int64_t from, int64_t to) { product.run(0, tall, from, to); });
+  } else {
+    torch::stable::parallel_for(0, tall, 1, [&](int64_t from, int64_t to) { product.run(from, to, 0, wide); });
+  }
 }
 
 // The mask of a matrix of bits, which may be null: everything is live.

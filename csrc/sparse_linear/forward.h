@@ -10,7 +10,6 @@
 
 namespace dmt::sparse_linear {
 
-inline int64_t thread_count() { return static_cast<int64_t>(torch::stable::get_num_threads()); }
 inline int64_t parts(int64_t all, int64_t one) { return (all + one - 1) / one; }
 
 // Every block of the weight [N, K] as [K][block].

@@ -81,7 +81,7 @@ def test_what_is_best_done_elsewhere(tiles):
     assert tiles() == before
 
 
-@pytest.mark.parametrize("shape", [(70, 300, 200), (700, 260, 520), (1200, 96, 64)])
+@pytest.mark.parametrize("shape", [(70, 300, 200), (300, 96, 700), (700, 260, 520), (1200, 96, 64)])
 def test_any_number_of_threads(tiles, shape):
     x, bits, weight, bias, grad, _ = problem(*shape, 0.4, torch.bfloat16)
     threads, results = torch.get_num_threads(), []
