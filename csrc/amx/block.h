@@ -55,8 +55,7 @@ void finish(const float* sums, const Result& to, int64_t row, int64_t column) {
         rounded(_mm512_add_ps(_mm512_load_ps(sums), low_bias), _mm512_add_ps(_mm512_load_ps(sums + 16), high_bias));
     if (paired) values = _mm512_permutexvar_epi64(in_turn, values);
     if (to.mask.bits != nullptr)
-      values = _mm512_maskz_mov_epi16(
-          static_cast<__mmask32>(to.mask.bits[at * to.mask.stride + column / 64] >> (column & 63)), values);
+      values = _mm512_maskz_mov_epi16(half(to.mask.bits + at * to.mask.stride, column, to.columns), values);
     _mm512_mask_storeu_epi16(to.data + at * to.stride + column, there, values);
   }
 }

@@ -6,11 +6,6 @@
 namespace dmt::amx {
 namespace {
 
-// Bits `at` to `at + 32` of words, as far as there are columns.
-inline __mmask32 half(const uint64_t* words, int64_t at, int64_t columns) {
-  return first_of(columns - at) & static_cast<__mmask32>(words[at / 64] >> (at & 63));
-}
-
 void gather_columns(const uint16_t* row, int64_t columns, const uint64_t* words, const uint64_t* bits, uint16_t* to) {
   for (int64_t c = 0; c < columns; c += 32) {
     const __mmask32 taken = half(words, c, columns), read = bits ? taken & half(bits, c, columns) : taken;

@@ -14,11 +14,15 @@ inline __mmask32 first_of(int64_t count) {
   return count >= 32 ? ~__mmask32{0} : count <= 0 ? 0 : (__mmask32{1} << count) - 1;
 }
 
-// Which of the 32 numbers from `column` on, a multiple of 32, are there and live.
+// The bits of 32 columns from `column` on, a multiple of 32, as far as there are columns.
+inline __mmask32 half(const uint64_t* words, int64_t column, int64_t columns) {
+  return first_of(columns - column) & static_cast<__mmask32>(words[column / 64] >> (column & 63));
+}
+
+// Which of the 32 numbers from `column` on are there and live.
 inline __mmask32 live(const Operand& m, int64_t row, int64_t column) {
-  const __mmask32 there = first_of(m.columns - column);
-  if (m.mask.bits == nullptr) return there;
-  return there & static_cast<__mmask32>(m.mask.bits[row * m.mask.stride + column / 64] >> (column & 63));
+  if (m.mask.bits == nullptr) return first_of(m.columns - column);
+  return half(m.mask.bits + row * m.mask.stride, column, m.columns);
 }
 
 // Whether anything is live in 32 rows and 32 columns.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "../common.h"
@@ -15,14 +16,12 @@ namespace dmt::amx {
 
 using sparse_linear::Matrix;
 
+inline bool takes(ScalarType type) { return type == ScalarType::BFloat16 && isa() == Isa::amx; }
+
 // Whether a product is made here. For a few rows of a large weight, which take as long as it is read, the library is a
 // little faster.
 inline bool takes(ScalarType type, int64_t rows, int64_t weight) {
-#if defined(__x86_64__)
-  return type == ScalarType::BFloat16 && isa() == Isa::amx && (rows >= 8 || weight < int64_t{1} << 19);
-#else
-  return false;
-#endif
+  return takes(type) && (rows >= 8 || weight < int64_t{1} << 19);
 }
 
 inline Operand operand(const Matrix& m, const Mask& mask = {}) {
@@ -191,19 +190,33 @@ inline Result result(const Matrix& m, const Mask& mask, const void* bias, Order 
           static_cast<const uint16_t*>(bias),  rows,     columns};
 }
 
-inline void forward(const Matrix& x, const Mask& mask, const Matrix& weight, const void* bias, const Matrix& y) {
-  product_by_rows(*steps(), operand(x, mask), operand(weight), steps()->right_across, x.columns,
-                  result(y, {}, bias, Order::kPlain, Order::kPlain), y.owner);
+inline Matrix made(int64_t rows, int64_t columns, const Tensor& like) {
+  return sparse_linear::matrix(empty({rows, columns}, ScalarType::BFloat16, like));
 }
 
-inline void grad_input(const Matrix& grad, const Mask& mask, const Matrix& weight, const Matrix& out) {
-  product_by_rows(*steps(), operand(grad), operand(weight), steps()->right_rows, grad.columns,
+// y [M, N].
+inline Tensor forward(const Matrix& x, const Mask& mask, const Tensor& weight, const std::optional<Tensor>& bias) {
+  const Matrix w = sparse_linear::matrix(weight), y = made(x.rows, w.rows, weight);
+  const std::optional<Tensor> b = bias ? std::optional<Tensor>(as_contiguous(*bias)) : std::nullopt;
+  product_by_rows(*steps(), operand(x, mask), operand(w), steps()->right_across, x.columns,
+                  result(y, {}, b ? b->data_ptr() : nullptr, Order::kPlain, Order::kPlain), y.owner);
+  return y.owner;
+}
+
+// dX [M, K].
+inline Tensor grad_input(const Matrix& grad, const Mask& mask, const Tensor& weight) {
+  const Matrix w = sparse_linear::matrix(weight), out = made(grad.rows, w.columns, weight);
+  product_by_rows(*steps(), operand(grad), operand(w), steps()->right_rows, grad.columns,
                   result(out, mask, nullptr, Order::kPlain, Order::kPaired), out.owner);
+  return out.owner;
 }
 
-inline void grad_weight(const Matrix& grad, const Matrix& x, const Mask& mask, const Matrix& out) {
+// dW [N, K].
+inline Tensor grad_weight(const Matrix& grad, const Matrix& x, const Mask& mask) {
+  const Matrix out = made(grad.columns, x.columns, x.owner);
   product_across(*steps(), operand(grad), operand(x, mask), result(out, {}, nullptr, Order::kPaired, Order::kPaired),
                  out.owner);
+  return out.owner;
 }
 
 }  // namespace dmt::amx

@@ -13,7 +13,6 @@ namespace dmt::sparse_linear {
 namespace {
 
 CallCounter dense_calls("sparse_linear_dense");
-
 CallCounter tile_calls("sparse_linear_on_tiles");
 
 struct Masking {
@@ -51,10 +50,7 @@ Tensor dense_forward(const Masking& mask, const Matrix& x, const Tensor& weight,
   dense_calls.add();
   if (amx::takes(mask.type, x.rows, x.columns * weight.size(0))) {
     tile_calls.add();
-    const Tensor out = empty({x.rows, weight.size(0)}, mask.type, weight);
-    const std::optional<Tensor> b = bias ? std::optional<Tensor>(as_contiguous(*bias)) : std::nullopt;
-    amx::forward(x, mask.for_tiles(), matrix(weight), b ? b->data_ptr() : nullptr, matrix(out));
-    return out;
+    return amx::forward(x, mask.for_tiles(), weight, bias);
   }
   return dense_product(mask.masked(x), transposed(weight), bias);
 }
@@ -64,9 +60,7 @@ Tensor dense_grad_input(const Masking& mask, const Matrix& grad, const Tensor& w
   dense_calls.add();
   if (amx::takes(mask.type, grad.rows, grad.columns * weight.size(1))) {
     tile_calls.add();
-    const Tensor out = empty({grad.rows, weight.size(1)}, mask.type, weight);
-    amx::grad_input(grad, mask.for_tiles(), matrix(weight), matrix(out));
-    return out;
+    return amx::grad_input(grad, mask.for_tiles(), weight);
   }
   const Tensor out = dense_product(rows_of(grad, 0, grad.rows), weight, std::nullopt);
   if (mask.live != 1.0) mask.apply(matrix(out), 0, grad.rows, out);
@@ -89,9 +83,7 @@ Tensor dense_grad_weight(const Masking& mask, const Matrix& grad, const Matrix& 
   dense_calls.add();
   if (amx::takes(mask.type, x.rows, 0)) {
     tile_calls.add();
-    const Tensor out = empty({grad.columns, x.columns}, mask.type, x.owner);
-    amx::grad_weight(grad, x, mask.for_tiles(), matrix(out));
-    return out;
+    return amx::grad_weight(grad, x, mask.for_tiles());
   }
   const int64_t band = band_rows(mask, x);
   if (band == x.rows) return dense_product(transposed(rows_of(grad, 0, x.rows)), mask.masked(x), std::nullopt);

@@ -58,7 +58,6 @@ Bits bits_of(const Matrix& bits, int64_t columns) {
 }
 
 Plan plan_for(int64_t structure, const Bits& bits, bool by_columns) {
-  STD_TORCH_CHECK(structure >= kElement && structure <= kTiles, "structured_linear: no structure ", structure);
   if (bits.columns == 0) return {};
   if (structure == kColumn) return column_plan(bits);
   if (structure == kRow) return row_plan(bits);
@@ -68,16 +67,23 @@ Plan plan_for(int64_t structure, const Bits& bits, bool by_columns) {
 // Gathering pays as soon as it saves this share of the product. Measured with benchmarks/bench_structured_linear.py.
 constexpr double kWorthwhile[] = {0.05, 0.05, 0.05, 0.4};
 // The same of bfloat16 on matrix tiles, whose products skip dead tiles by themselves.
-constexpr double kWorthwhileOnTiles[] = {0.05, 0.2, 0.2, 1.1};  // never by tile
+constexpr double kWorthwhileOnTiles[] = {0.05, 0.2, 0.2};
 
 // A mask that is full everywhere needs neither gathering nor masking, and is one part.
 bool is_full(const Plan& plan, const Bits& bits) { return plan.exact && plan.cells() == bits.rows * bits.columns; }
 
-bool goes_dense(int64_t structure, int64_t route, const Plan& plan, const Bits& bits, ScalarType type) {
-  if (route != kAuto || is_full(plan, bits)) return route == kDense;
-  const bool tiles = type == ScalarType::BFloat16 && isa() == Isa::amx;
+// What to gather; nothing where it is better to mask and multiply in full, which may be known before a plan is made.
+std::optional<Plan> plan_unless_dense(int64_t structure, int64_t route, const Bits& bits, bool by_columns,
+                                      ScalarType type) {
+  STD_TORCH_CHECK(structure >= kElement && structure <= kTiles, "structured_linear: no structure ", structure);
+  const bool tiles = amx::takes(type);
+  if (route == kDense || (route == kAuto && structure == kTiles && tiles)) return std::nullopt;
+  Plan plan = plan_for(structure, bits, by_columns);
+  if (route != kAuto || is_full(plan, bits)) return plan;
   const double all = static_cast<double>(bits.rows) * static_cast<double>(bits.columns);
-  return static_cast<double>(plan.cells()) > all * (1 - (tiles ? kWorthwhileOnTiles : kWorthwhile)[structure]);
+  const double worthwhile = (tiles ? kWorthwhileOnTiles : kWorthwhile)[structure];
+  if (static_cast<double>(plan.cells()) > all * (1 - worthwhile)) return std::nullopt;
+  return plan;
 }
 
 // The product that masks and then multiplies in full is the one of the operators for masks by element.
@@ -227,17 +233,10 @@ void fill_others(const Matrix& m, const std::vector<Part>& parts, const void* ro
 
 // left [M, K] x right [N, K]^T on matrix tiles. Which product it is shows in how they lie.
 Tensor multiply_on_tiles(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
-  const Tensor out = empty({left.size(0), right.size(0)}, left.scalar_type(), left);
-  const auto rows = [](const Tensor& t) { return sparse_linear::matrix(t); };
-  if (right.stride(1) == 1) {
-    const std::optional<Tensor> b = bias ? std::optional<Tensor>(as_contiguous(*bias)) : std::nullopt;
-    amx::forward(rows(left), {}, rows(right), b ? b->data_ptr() : nullptr, rows(out));
-  } else if (left.stride(1) == 1) {
-    amx::grad_input(rows(left), {}, rows(transposed(right)), rows(out));
-  } else {
-    amx::grad_weight(rows(transposed(left)), rows(transposed(right)), {}, rows(out));
-  }
-  return out;
+  using sparse_linear::matrix;
+  if (right.stride(1) == 1) return amx::forward(matrix(left), {}, right, bias);
+  if (left.stride(1) == 1) return amx::grad_input(matrix(left), {}, transposed(right));
+  return amx::grad_weight(matrix(transposed(left)), matrix(transposed(right)), {});
 }
 
 // left [M, K] x right [N, K]^T + bias; a bias only where rows of both lie in one piece.
@@ -268,9 +267,9 @@ Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias,
   check_forward(x, bits, weight, bias ? &*bias : nullptr);
   const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
   const Bits mask = bits_of(bm, xm.columns);
-  const Plan plan = plan_for(structure, mask, false);
-  if (goes_dense(structure, route, plan, mask, x.scalar_type()))
-    return masked_dense("dmt_kernels::sparse_linear", structure, x, bits, weight, bias);
+  const std::optional<Plan> found = plan_unless_dense(structure, route, mask, false, x.scalar_type());
+  if (!found) return masked_dense("dmt_kernels::sparse_linear", structure, x, bits, weight, bias);
+  const Plan& plan = *found;
   const Bits* dead = plan.exact ? nullptr : &mask;
   const Span outputs = Span::all(wm.rows);
   const auto product = [&](const Part& part) {
@@ -299,9 +298,9 @@ Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t structure, in
       return sizes;
     }());
   const Bits mask = bits_of(bm, wm.columns);
-  const Plan plan = plan_for(structure, mask, false);
-  if (goes_dense(structure, route, plan, mask, grad.scalar_type()))
-    return masked_dense("dmt_kernels::sparse_linear_grad_input", structure, grad, bits, weight);
+  const std::optional<Plan> found = plan_unless_dense(structure, route, mask, false, grad.scalar_type());
+  if (!found) return masked_dense("dmt_kernels::sparse_linear_grad_input", structure, grad, bits, weight);
+  const Plan& plan = *found;
   if (is_full(plan, mask) && wm.columns && gm.rows)
     return shaped(multiply(gm.flat, turned(wm.flat), std::nullopt), grad, wm.columns);
   const Tensor out = empty_with_width(grad, wm.columns, grad.scalar_type());
@@ -322,9 +321,9 @@ Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t structure, int64_
   check_grad_weight(grad, x, bits);
   const Matrix gm = matrix(grad), xm = matrix(x), bm = matrix(bits);
   const Bits mask = bits_of(bm, xm.columns);
-  const Plan plan = plan_for(structure, mask, true);
-  if (goes_dense(structure, route, plan, mask, x.scalar_type()))
-    return masked_dense("dmt_kernels::sparse_linear_grad_weight", structure, grad, x, bits);
+  const std::optional<Plan> found = plan_unless_dense(structure, route, mask, true, x.scalar_type());
+  if (!found) return masked_dense("dmt_kernels::sparse_linear_grad_weight", structure, grad, x, bits);
+  const Plan& plan = *found;
   if (is_full(plan, mask) && xm.rows && xm.columns && gm.columns)
     return multiply(turned(gm.flat), turned(xm.flat), std::nullopt);
   const Tensor out = empty({gm.columns, xm.columns}, x.scalar_type(), x);
