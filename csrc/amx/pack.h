@@ -1,4 +1,4 @@
-// Panels of operands for matrix tiles (steps.h), with AVX-512.
+// Panels of bfloat16 operands for matrix tiles (steps.h), with AVX-512.
 #pragma once
 
 #include <immintrin.h>
@@ -47,8 +47,13 @@ int64_t live_in_columns(const Operand& m, int64_t first, int64_t begin, int64_t 
   return count;
 }
 
+template <class T>
+inline const T* at(const Operand& m, int64_t row, int64_t column) {
+  return static_cast<const T*>(m.data) + row * m.stride + column;
+}
+
 inline __m512i numbers(const Operand& m, int64_t row, int64_t column) {
-  return _mm512_maskz_loadu_epi16(live(m, row, column), m.data + row * m.stride + column);
+  return _mm512_maskz_loadu_epi16(live(m, row, column), at<uint16_t>(m, row, column));
 }
 
 // Whether 32 rows, of 32 numbers from `column` on, are all there and none is masked; then they are read without asking.
@@ -59,7 +64,7 @@ inline bool plain(const Operand& m, int64_t row, int64_t column) {
 // Where the rows of the operand end: zeros.
 template <bool Plain>
 inline __m512i numbers_or_zero(const Operand& m, int64_t row, int64_t column) {
-  if constexpr (Plain) return _mm512_loadu_si512(m.data + row * m.stride + column);
+  if constexpr (Plain) return _mm512_loadu_si512(at<uint16_t>(m, row, column));
   return row < m.rows ? numbers(m, row, column) : _mm512_setzero_si512();
 }
 
@@ -95,74 +100,63 @@ inline void put(void* panel, int64_t vector, __m512i value) {
   _mm512_store_si512(static_cast<char*>(panel) + vector * 64, value);
 }
 
-// Steps of depth [begin, end), begin a multiple of 32: f(step, where in the operand, where in the panel).
-template <class F>
-inline void each_step(int64_t begin, int64_t end, void* panel, F f) {
-  char* to = static_cast<char*>(panel);
-  for (int64_t depth = begin; depth < end; depth += kDepth, to += kStepBytes) f(depth, to);
+// Pieces are rows of a panel, here and in `right_rows` in pairs of vectors; across, they are halves of a step.
+void left_rows(const Operand& m, int64_t first, int64_t depth, int begin, int end, void* step) {
+  for (int r = begin; r < end; ++r) put(step, r, numbers_or_zero<false>(m, first + r, depth));
 }
 
-void left_rows(const Operand& m, int64_t first, int64_t begin, int64_t end, void* panel) {
-  const int64_t rows = m.rows - first < kSide ? m.rows - first : kSide;
-  each_step(begin, end, panel, [&](int64_t depth, char* to) {
-    for (int64_t r = 0; r < rows; ++r) put(to, r, numbers(m, first + r, depth));
-    for (int64_t r = rows; r < kSide; ++r) put(to, r, _mm512_setzero_si512());
-  });
+void fetched_rows(const Operand& m, int64_t first, int64_t depth, int begin, int end, void*) {
+  for (int r = begin; r < end; ++r) asm volatile("prefetcht1 (%0)" : : "r"(at<uint16_t>(m, first + r, depth)));
 }
 
-// One step of what follows.
+// Here and in left_across depth is along the rows of the operand.
 template <bool Plain>
-inline void pairs_of_rows(const Operand& m, int64_t row, int64_t column, char* to) {
-  for (int64_t pair = 0; pair < 16; ++pair) {
+inline void pairs_of_rows(const Operand& m, int64_t row, int64_t column, int begin, int end, void* step) {
+  for (int pair = begin; pair < end; ++pair) {
     const __m512i even = numbers_or_zero<Plain>(m, row + 2 * pair, column);
     const __m512i odd = numbers_or_zero<Plain>(m, row + 2 * pair + 1, column);
-    put(to, pair, _mm512_unpacklo_epi16(even, odd));
-    put(to, 16 + pair, _mm512_unpackhi_epi16(even, odd));
+    put(step, pair, _mm512_unpacklo_epi16(even, odd));
+    put(step, 16 + pair, _mm512_unpackhi_epi16(even, odd));
   }
 }
 
-// Depth along the rows of the operand, here and in left_across: `end` is a multiple of 32 or the last row's.
-void right_rows(const Operand& m, int64_t first, int64_t begin, int64_t end, void* panel) {
-  each_step(begin, end, panel, [&](int64_t depth, char* to) {
-    plain(m, depth, first) ? pairs_of_rows<true>(m, depth, first, to) : pairs_of_rows<false>(m, depth, first, to);
-  });
+void right_rows(const Operand& m, int64_t first, int64_t depth, int begin, int end, void* step) {
+  plain(m, depth, first) ? pairs_of_rows<true>(m, depth, first, begin, end, step)
+                         : pairs_of_rows<false>(m, depth, first, begin, end, step);
 }
 
 template <bool Plain>
-inline void pairs_across(const Operand& m, int64_t row, int64_t column, char* to) {
-  __m512i tile[16];
-  for (int pair = 0; pair < 16; ++pair)
-    tile[pair] = _mm512_unpacklo_epi16(numbers_or_zero<Plain>(m, row + 2 * pair, column),
-                                       numbers_or_zero<Plain>(m, row + 2 * pair + 1, column));
-  transpose(tile);
-  for (int r = 0; r < 16; ++r) put(to, r, tile[r]);
-  for (int pair = 0; pair < 16; ++pair)
-    tile[pair] = _mm512_unpackhi_epi16(numbers_or_zero<Plain>(m, row + 2 * pair, column),
-                                       numbers_or_zero<Plain>(m, row + 2 * pair + 1, column));
-  transpose(tile);
-  for (int r = 0; r < 16; ++r) put(to, 16 + r, tile[r]);
+inline void pairs_across(const Operand& m, int64_t row, int64_t column, int begin, int end, void* step) {
+  for (int half = begin; half < end; ++half) {
+    __m512i tile[16];
+    for (int pair = 0; pair < 16; ++pair) {
+      const __m512i even = numbers_or_zero<Plain>(m, row + 2 * pair, column);
+      const __m512i odd = numbers_or_zero<Plain>(m, row + 2 * pair + 1, column);
+      tile[pair] = half == 0 ? _mm512_unpacklo_epi16(even, odd) : _mm512_unpackhi_epi16(even, odd);
+    }
+    transpose(tile);
+    for (int r = 0; r < 16; ++r) put(step, 16 * half + r, tile[r]);
+  }
 }
 
-void left_across(const Operand& m, int64_t first, int64_t begin, int64_t end, void* panel) {
-  each_step(begin, end, panel, [&](int64_t depth, char* to) {
-    plain(m, depth, first) ? pairs_across<true>(m, depth, first, to) : pairs_across<false>(m, depth, first, to);
-  });
+void left_across(const Operand& m, int64_t first, int64_t depth, int begin, int end, void* step) {
+  plain(m, depth, first) ? pairs_across<true>(m, depth, first, begin, end, step)
+                         : pairs_across<false>(m, depth, first, begin, end, step);
 }
 
 template <bool Plain>
-inline void transposed_rows(const Operand& m, int64_t row, int64_t column, char* to) {
-  for (int half = 0; half < 2; ++half) {
+inline void transposed_rows(const Operand& m, int64_t row, int64_t column, int begin, int end, void* step) {
+  for (int half = begin; half < end; ++half) {
     __m512i tile[16];
     for (int r = 0; r < 16; ++r) tile[r] = numbers_or_zero<Plain>(m, row + 16 * half + r, column);
     transpose(tile);
-    for (int r = 0; r < 16; ++r) put(to, 16 * half + r, tile[r]);
+    for (int r = 0; r < 16; ++r) put(step, 16 * half + r, tile[r]);
   }
 }
 
-void right_across(const Operand& m, int64_t first, int64_t begin, int64_t end, void* panel) {
-  each_step(begin, end, panel, [&](int64_t depth, char* to) {
-    plain(m, first, depth) ? transposed_rows<true>(m, first, depth, to) : transposed_rows<false>(m, first, depth, to);
-  });
+void right_across(const Operand& m, int64_t first, int64_t depth, int begin, int end, void* step) {
+  plain(m, first, depth) ? transposed_rows<true>(m, first, depth, begin, end, step)
+                         : transposed_rows<false>(m, first, depth, begin, end, step);
 }
 
 }  // namespace

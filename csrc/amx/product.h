@@ -1,8 +1,9 @@
-// Products of bfloat16 on matrix tiles: y, dX and dW with the mask applied on the way in or out. Only whole blocks are
-// skipped: this is the dense way where a processor has AMX, in place of a masked copy and a library's product.
+// Products on matrix tiles: y, dX and dW with the mask applied on the way in or out. Only whole blocks are skipped:
+// this is the dense way where a processor has AMX, in place of a masked copy and a library's product.
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <optional>
 #include <vector>
 
@@ -16,168 +17,178 @@ namespace dmt::amx {
 
 using sparse_linear::Matrix;
 
-inline bool takes(ScalarType type) { return type == ScalarType::BFloat16 && isa() == Isa::amx; }
-
-// Whether a product is made here. For a few rows of a large weight, which take as long as it is read, the library is a
-// little faster.
-inline bool takes(ScalarType type, int64_t rows, int64_t weight) {
-  return takes(type) && (rows >= 8 || weight < int64_t{1} << 19);
+inline const Steps& steps_for(ScalarType type) {
+  return *(type == ScalarType::Float ? float_steps() : bfloat16_steps());
 }
 
-inline Operand operand(const Matrix& m, const Mask& mask = {}) {
-  return {reinterpret_cast<const uint16_t*>(m.data), m.stride, m.rows, m.columns, mask};
-}
+inline Operand operand(const Matrix& m, const Mask& mask = {}) { return {m.data, m.stride, m.rows, m.columns, mask}; }
 
-using Pack = void (*)(const Operand&, int64_t first, int64_t begin, int64_t end, void* panel);
-
-// Bytes of right panels that a thread goes through for each left one: they stay in its second-level cache.
-constexpr int64_t kNear = 1 << 20;
-
-// Whether rows [row, row + 32) need no panel: all there, none masked, and each in whole lines.
-inline bool whole(const Operand& m, int64_t row, int64_t depth) {
+// Rows [row, row + 32) need no panel if they are of bfloat16, all there, not masked, and each in whole lines.
+inline bool whole(const Steps& steps, const Operand& m, int64_t row, int64_t depth) {
   const bool lines = (reinterpret_cast<uintptr_t>(m.data) | static_cast<uintptr_t>(m.stride * 2)) % kRowBytes == 0;
-  return m.mask.bits == nullptr && row + kSide <= m.rows && depth % kDepth == 0 && lines;
+  return steps.number_bytes == 2 && m.mask.bits == nullptr && row + kSide <= m.rows && depth % kDepth == 0 && lines;
 }
 
-inline Left in_place(const Operand& m, int64_t row) {
-  return {m.data + row * m.stride, m.stride * 2, kTileRows * m.stride * 2, kRowBytes};
+inline Left in_place(const Operand& m, int64_t row, int64_t depth) {
+  return {static_cast<const uint16_t*>(m.data) + row * m.stride + depth, m.stride * 2, kTileRows * m.stride * 2,
+          kRowBytes};
 }
 
-// What is fetched during block `turn` of `turns` for the rows from `row` on: its share of them, of the left operand and
-// of the result from `column` on.
-inline Ahead ahead(const Operand& left, const Result& result, int64_t row, int64_t column, int64_t turn,
-                   int64_t turns) {
-  Ahead found{};
-  const int64_t share = std::min<int64_t>((kSide + turns - 1) / turns, kFetched);
-  for (row += turn * share; found.count < share && row < result.rows; ++row, ++found.count) {
-    found.reads[found.count] = reinterpret_cast<const char*>(left.data + row * left.stride);
-    found.writes[found.count] = reinterpret_cast<const char*>(result.data + row * result.stride + column);
+// C = L R. Panels of one operand, the near one, stay in the second-level cache, a strip of them at a time; those of the
+// other pass by, each made while blocks of the one before are multiplied. Where depth is large it comes in parts.
+class Product {
+ public:
+  // by_rows: depth is along columns of the left operand, else along its rows.
+  Product(const Steps& steps, const Operand& left, bool by_rows, const Operand& right, const Pack& pack_right,
+          int64_t depth, const Result& result, const Tensor& like)
+      : steps_(steps),
+        left_(left),
+        right_(right),
+        result_(result),
+        like_(like),
+        pack_left_(by_rows ? steps.left_rows : steps.left_across),
+        pack_right_(pack_right),
+        by_rows_(by_rows),
+        threads_(thread_count()),
+        depth_(depth) {
+    const int64_t tall = panels_of(result.rows), wide = panels_of(result.columns);
+    left_is_near_ = by_rows ? tall < wide : tall <= wide;
+    near_ = left_is_near_ ? tall : wide, passing_ = left_is_near_ ? wide : tall;
+    parts_ = std::max<int64_t>((depth + steps.deep - 1) / steps.deep, 1);
+    deep_ = std::max<int64_t>(steps_of((depth + parts_ - 1) / parts_), 1) * kDepth;
+    bytes_ = steps_of(deep_) * steps.step_bytes;
   }
-  return found;
-}
 
-// Panels of few rows: these are packed once, and a panel of R is used as soon as it is made. Threads share the panels
-// of R then: those of rows may be fewer than they.
-constexpr int64_t kFew = 4;
-inline bool few(int64_t tall, int64_t wide) { return tall <= kFew || tall < std::min(thread_count(), wide); }
-
-inline void product_of_few_rows(const Steps& steps, const Operand& left, const Operand& right, Pack pack_right,
-                                int64_t depth, const Result& result, const Tensor& like) {
-  const int64_t panel_bytes = std::max<int64_t>(steps_of(depth), 1) * kStepBytes;
-  const int64_t tall = panels_of(result.rows);
-  const Scratch rows(Scratch::kPacked, tall * panel_bytes, like);
-  std::vector<Alive> alive(tall);
-  std::vector<Chosen> chosen(tall);
-  for (int64_t p = 0; p < tall; ++p) {
-    steps.left_rows(left, p * kSide, 0, depth, rows.data() + p * panel_bytes);
-    chosen[p] = alive[p].in_rows(steps, left, p * kSide, 0, depth);
-  }
-  torch::stable::parallel_for(0, panels_of(result.columns), 2, [&](int64_t from, int64_t to) {
-    const Tiles tiles;
-    const Scratch panel(Scratch::kInput, panel_bytes, like);
-    alignas(64) float sums[kBlock];
-    for (int64_t q = from; q < to; ++q) {
-      pack_right(right, q * kSide, 0, depth, panel.data());
-      for (int64_t p = 0; p < tall; ++p) {
-        steps.multiply(packed(rows.data() + p * panel_bytes), panel.data(), chosen[p], false, sums, {});
-        steps.finish(sums, result, p * kSide, q * kSide);
+  // Whether the result can be relied on: see `finish`.
+  bool run() const {
+    const int64_t strips = (near_ - 1) / std::max<int64_t>(kNear / bytes_, 1) + 1, most = (near_ + strips - 1) / strips;
+    const Scratch panels(Scratch::kPacked, most * bytes_, like_);
+    const Scratch kept(Scratch::kSums, parts_ > 1 ? most * passing_ * kBlock * 4 : 0, like_);
+    std::atomic<bool> good = true;
+    Strip strip{panels.data(), parts_ > 1 ? reinterpret_cast<float*>(kept.data()) : nullptr};
+    for (int64_t begin = 0; begin < near_; begin += most) {
+      strip.begin = begin, strip.count = static_cast<int>(std::min(near_ - begin, most));
+      for (int64_t part = 0; part < parts_; ++part) {
+        strip.from = part * deep_, strip.to = std::min(depth_, strip.from + deep_);
+        look(strip);
+        torch::stable::parallel_for(0, passing_, 1, [&](int64_t from, int64_t to) {
+          if (!pass_by(strip, from, to)) good = false;
+        });
       }
     }
-  });
-}
-
-// C = L R where the rows of L are many: strips of R are packed once, rows of L as they are met, at all depths.
-inline void product_by_rows(const Steps& steps, const Operand& left, const Operand& right, Pack pack_right,
-                            int64_t depth, const Result& result, const Tensor& like) {
-  const int64_t panel_bytes = std::max<int64_t>(steps_of(depth), 1) * kStepBytes;
-  const int64_t tall = panels_of(result.rows), wide = panels_of(result.columns);
-  if (few(tall, wide)) return product_of_few_rows(steps, left, right, pack_right, depth, result, like);
-  const int64_t strip = std::clamp<int64_t>(kNear / panel_bytes, 1, wide);
-  const Scratch rights(Scratch::kPacked, strip * panel_bytes, like);
-  for (int64_t begin = 0; begin < wide; begin += strip) {
-    const int64_t end = std::min(wide, begin + strip);
-    torch::stable::parallel_for(begin, end, 1, [&](int64_t from, int64_t to) {
-      for (int64_t p = from; p < to; ++p)
-        pack_right(right, p * kSide, 0, depth, rights.data() + (p - begin) * panel_bytes);
-    });
-    torch::stable::parallel_for(0, tall, 1, [&](int64_t from, int64_t to) {
-      const Tiles tiles;
-      const Scratch panel(Scratch::kInput, panel_bytes, like);
-      alignas(64) float sums[kBlock] = {};  // those of a block that is not wanted are masked altogether
-      Alive alive;
-      Wanted wanted(result);
-      for (int64_t p = from; p < to; ++p) {
-        const int64_t row = p * kSide;
-        const Left rows = whole(left, row, depth) ? in_place(left, row) : packed(panel.data());
-        if (rows.data == panel.data()) steps.left_rows(left, row, 0, depth, panel.data());
-        const Chosen chosen = alive.in_rows(steps, left, row, 0, depth);
-        wanted.look(steps, row);
-        for (int64_t q = begin; q < end; ++q) {
-          if (wanted[q])
-            steps.multiply(rows, rights.data() + (q - begin) * panel_bytes, chosen, false, sums,
-                           ahead(left, result, row + kSide, begin * kSide, q - begin, end - begin));
-          steps.finish(sums, result, row, q * kSide);
-        }
-      }
-    });
-  }
-}
-
-// Rows of both operands of dW that are multiplied before the sums move on, and panels of dY at a time.
-constexpr int64_t kDeep = 1024, kStrip = 16;
-
-// C = L^T R, both with depth along their rows, which may be many.
-struct Across {
-  const Steps& steps;
-  const Operand &left, &right;
-  const Result& result;
-  const Tensor& like;
-  int64_t parts, deep;  // pieces of the depth, and rows of each
-
-  Across(const Steps& s, const Operand& l, const Operand& r, const Result& to, const Tensor& t)
-      : steps(s), left(l), right(r), result(to), like(t), parts(std::max<int64_t>((l.rows + kDeep - 1) / kDeep, 1)) {
-    deep = std::max<int64_t>(steps_of((left.rows + parts - 1) / parts), 1) * kDepth;
+    return good;
   }
 
-  // Blocks of left panels [p_begin, p_end) and right ones [q_begin, q_end), one thread's.
-  void run(int64_t p_begin, int64_t p_end, int64_t q_begin, int64_t q_end) const {
-    const Tiles tiles;
-    const int64_t strip = std::min(kStrip, p_end - p_begin), panel_bytes = deep / kDepth * kStepBytes;
-    const Scratch lefts(Scratch::kGrad, strip * panel_bytes, like);
-    const Scratch panel(Scratch::kInput, panel_bytes, like);
-    const Scratch kept(Scratch::kSums, (parts > 1 ? strip * (q_end - q_begin) : 1) * kBlock * 4, like);
+ private:
+  static constexpr int64_t kNear = 1 << 20;  // bytes of panels
+
+  // What is known of one panel.
+  struct Panel {
+    Left left;
     Alive alive;
-    for (int64_t begin = p_begin; begin < p_end; begin += strip) {
-      const int64_t end = std::min(p_end, begin + strip);
-      for (int64_t row = 0; row == 0 || row < left.rows; row += deep) {
-        const int64_t last = std::min(left.rows, row + deep);
-        for (int64_t p = begin; p < end; ++p)
-          steps.left_across(left, p * kSide, row, last, lefts.data() + (p - begin) * panel_bytes);
-        for (int64_t q = q_begin; q < q_end; ++q) {
-          steps.right_rows(right, q * kSide, row, last, panel.data());
-          const Chosen chosen = alive.in_columns(steps, right, q * kSide, row, last);
-          for (int64_t p = begin; p < end; ++p) {
-            const int64_t place = parts > 1 ? (q - q_begin) * strip + p - begin : 0;
-            float* const sums = reinterpret_cast<float*>(kept.data()) + place * kBlock;
-            steps.multiply(packed(lefts.data() + (p - begin) * panel_bytes), panel.data(), chosen, row > 0, sums, {});
-            if (last == left.rows) steps.finish(sums, result, p * kSide, q * kSide);
-          }
+    Chosen chosen;  // of the steps; those that its own mask leaves
+    Wanted wanted;  // of its blocks
+    bool in_place;
+  };
+
+  // Near panels [begin, begin + count) at depth [from, to), and the sums of earlier parts.
+  struct Strip {
+    char* data;
+    float* sums;
+    int64_t begin = 0, from = 0, to = 0;
+    int count = 0;
+    std::vector<Panel> panels = {};
+  };
+
+  void look(Panel& panel, bool left, int64_t index, const Strip& strip, const char* data) const {
+    const int64_t first = index * kSide;
+    panel.chosen = {nullptr, steps_of(strip.to - strip.from)};
+    panel.left = packed(data);
+    panel.in_place = left && by_rows_ && whole(steps_, left_, first, depth_);
+    if (panel.in_place) panel.left = in_place(left_, first, strip.from);
+    if (left) panel.wanted.look(steps_, first);
+    if (left && by_rows_) panel.chosen = panel.alive.in_rows(steps_, left_, first, strip.from, strip.to);
+    if (!left && !by_rows_) panel.chosen = panel.alive.in_columns(steps_, right_, first, strip.from, strip.to);
+  }
+
+  // Near panels are made here if threads share them, else while blocks of the first one that passes are multiplied.
+  void look(Strip& strip) const {
+    strip.panels.resize(strip.count, Panel{{}, {}, {}, Wanted(result_), false});
+    for (int i = 0; i < strip.count; ++i)
+      look(strip.panels[i], left_is_near_, strip.begin + i, strip, strip.data + i * bytes_);
+    if (threads_ == 1) return;
+    torch::stable::parallel_for(0, strip.count, 1, [&](int64_t from, int64_t to) {
+      for (int64_t i = from; i < to; ++i) make(near_job(strip, static_cast<int>(i)));
+    });
+  }
+
+  Job job_of(bool left, int64_t index, const Strip& strip, char* data) const {
+    return {left ? pack_left_ : pack_right_, left ? &left_ : &right_, index * kSide, strip.from, strip.to, data, 0, 1};
+  }
+  std::optional<Job> near_job(const Strip& strip, int i) const {
+    if (strip.panels[i].in_place) return std::nullopt;
+    return job_of(left_is_near_, strip.begin + i, strip, strip.data + i * bytes_);
+  }
+  // Rows that are read where they lie are fetched.
+  Job passing_job(const Strip& strip, int64_t j, char* data) const {
+    Job job = job_of(!left_is_near_, j, strip, data);
+    if (!left_is_near_ && by_rows_ && whole(steps_, left_, j * kSide, depth_)) job.pack = steps_.fetched_rows;
+    return job;
+  }
+
+  bool pass_by(const Strip& strip, int64_t from, int64_t to) const {
+    const Tiles tiles;
+    const Scratch twice(Scratch::kInput, 2 * bytes_, like_);
+    alignas(64) float sums[kBlock];
+    const auto place = [&](int64_t j) { return twice.data() + (j & 1) * bytes_; };
+    const bool made = threads_ > 1;
+    if (!made) make(near_job(strip, 0));
+    make(passing_job(strip, from, place(from)));
+    bool good = true;
+    Panel panel{{}, {}, {}, Wanted(result_), false};
+    for (int64_t j = from; j < to; ++j) {
+      look(panel, !left_is_near_, j, strip, place(j));
+      for (int i = 0; i < strip.count; ++i) {
+        std::optional<Job> job;
+        if (j == from && !made && i + 1 < strip.count) {
+          job = near_job(strip, i + 1);
+        } else if (j + 1 < to) {
+          job = passing_job(strip, j + 1, place(j + 1));
+          if (j > from || made) job->turn = i, job->turns = strip.count;
         }
+        float* const block = strip.sums ? strip.sums + (j * strip.count + i) * kBlock : sums;
+        good &= multiply(strip, strip.panels[i], strip.begin + i, panel, j, block, job ? &*job : nullptr);
       }
     }
+    return good;
   }
-};
 
-inline void product_across(const Steps& steps, const Operand& left, const Operand& right, const Result& result,
-                           const Tensor& like) {
-  const Across product(steps, left, right, result, like);
-  const int64_t tall = panels_of(result.rows), wide = panels_of(result.columns);
-  if (tall < std::min(thread_count(), wide)) {  // as few left panels as in `few`: each thread packs them for itself
-    torch::stable::parallel_for(0, wide, 1, [&](int64_t from, int64_t to) { product.run(0, tall, from, to); });
-  } else {
-    torch::stable::parallel_for(0, tall, 1, [&](int64_t from, int64_t to) { product.run(from, to, 0, wide); });
+  bool multiply(const Strip& strip, const Panel& near, int64_t i, const Panel& passing, int64_t j, float* block,
+                const Job* job) const {
+    const Panel &left = left_is_near_ ? near : passing, &right = left_is_near_ ? passing : near;
+    const int64_t p = left_is_near_ ? i : j, q = left_is_near_ ? j : i;
+    Chosen chosen = by_rows_ ? left.chosen : right.chosen;
+    if (!left.wanted[q]) chosen.count = 0;
+    steps_.multiply(left.left, right.left.data, chosen, strip.from > 0, block, job);
+    return strip.to < depth_ || steps_.finish(block, result_, p * kSide, q * kSide);
   }
-}
+
+  void make(const std::optional<Job>& job) const {
+    if (!job) return;
+    char* to = job->panel;
+    for (int64_t depth = job->begin; depth < job->end; depth += kDepth, to += steps_.step_bytes)
+      job->pack.pieces(*job->of, job->first, depth, 0, job->pack.count, to);
+  }
+
+  const Steps& steps_;
+  const Operand &left_, &right_;
+  const Result& result_;
+  const Tensor& like_;
+  Pack pack_left_, pack_right_;
+  bool by_rows_, left_is_near_;
+  int64_t threads_, near_, passing_;      // and panels of each operand
+  int64_t depth_, parts_, deep_, bytes_;  // in how many parts; depth and bytes of a panel of one
+};
 
 // The mask of a matrix of bits, which may be null: everything is live.
 inline Mask mask_of(const Matrix* bits, bool gaps) {
@@ -186,37 +197,43 @@ inline Mask mask_of(const Matrix* bits, bool gaps) {
 }
 
 inline Result result(const Matrix& m, const Mask& mask, const void* bias, Order rows, Order columns) {
-  return {reinterpret_cast<uint16_t*>(m.data), m.stride, m.rows, m.columns, mask,
-          static_cast<const uint16_t*>(bias),  rows,     columns};
+  return {m.data, m.stride, m.rows, m.columns, mask, bias, rows, columns};
 }
 
-inline Matrix made(int64_t rows, int64_t columns, const Tensor& like) {
-  return sparse_linear::matrix(empty({rows, columns}, ScalarType::BFloat16, like));
-}
-
+// The products, or nothing where a result is not finite and the library has to say what it is: of float32 alone.
 // y [M, N].
-inline Tensor forward(const Matrix& x, const Mask& mask, const Tensor& weight, const std::optional<Tensor>& bias) {
-  const Matrix w = sparse_linear::matrix(weight), y = made(x.rows, w.rows, weight);
+inline std::optional<Tensor> forward(const Matrix& x, const Mask& mask, const Tensor& weight,
+                                     const std::optional<Tensor>& bias) {
+  const Steps& steps = steps_for(weight.scalar_type());
+  const Matrix w = sparse_linear::matrix(weight);
+  const Tensor y = empty({x.rows, w.rows}, weight.scalar_type(), weight);
   const std::optional<Tensor> b = bias ? std::optional<Tensor>(as_contiguous(*bias)) : std::nullopt;
-  product_by_rows(*steps(), operand(x, mask), operand(w), steps()->right_across, x.columns,
-                  result(y, {}, b ? b->data_ptr() : nullptr, Order::kPlain, Order::kPlain), y.owner);
-  return y.owner;
+  const Result to = result(sparse_linear::matrix(y), {}, b ? b->data_ptr() : nullptr, Order::kPlain, Order::kPlain);
+  const Operand left = operand(x, mask), right = operand(w);
+  if (!Product(steps, left, true, right, steps.right_across, x.columns, to, y).run()) return std::nullopt;
+  return y;
 }
 
 // dX [M, K].
-inline Tensor grad_input(const Matrix& grad, const Mask& mask, const Tensor& weight) {
-  const Matrix w = sparse_linear::matrix(weight), out = made(grad.rows, w.columns, weight);
-  product_by_rows(*steps(), operand(grad), operand(w), steps()->right_rows, grad.columns,
-                  result(out, mask, nullptr, Order::kPlain, Order::kPaired), out.owner);
-  return out.owner;
+inline std::optional<Tensor> grad_input(const Matrix& grad, const Mask& mask, const Tensor& weight) {
+  const Steps& steps = steps_for(weight.scalar_type());
+  const Matrix w = sparse_linear::matrix(weight);
+  const Tensor out = empty({grad.rows, w.columns}, weight.scalar_type(), weight);
+  const Result to = result(sparse_linear::matrix(out), mask, nullptr, Order::kPlain, steps.across);
+  const Operand left = operand(grad), right = operand(w);
+  if (!Product(steps, left, true, right, steps.right_rows, grad.columns, to, out).run()) return std::nullopt;
+  return out;
 }
 
 // dW [N, K].
-inline Tensor grad_weight(const Matrix& grad, const Matrix& x, const Mask& mask) {
-  const Matrix out = made(grad.columns, x.columns, x.owner);
-  product_across(*steps(), operand(grad), operand(x, mask), result(out, {}, nullptr, Order::kPaired, Order::kPaired),
-                 out.owner);
-  return out.owner;
+inline std::optional<Tensor> grad_weight(const Matrix& grad, const Matrix& x, const Mask& mask) {
+  const ScalarType type = x.owner.scalar_type();
+  const Steps& steps = steps_for(type);
+  const Tensor out = empty({grad.columns, x.columns}, type, x.owner);
+  const Result to = result(sparse_linear::matrix(out), {}, nullptr, steps.across, steps.across);
+  const Operand left = operand(grad), right = operand(x, mask);
+  if (!Product(steps, left, false, right, steps.right_rows, grad.rows, to, out).run()) return std::nullopt;
+  return out;
 }
 
 }  // namespace dmt::amx

@@ -1,14 +1,15 @@
 // The build of the steps for AVX-512 and AMX.
-#include "block.h"
 #include "columns.h"
+#include "parts.h"
 
 namespace dmt::amx {
 
 namespace {
-constexpr Steps kSteps = {left_rows,       left_across, right_rows, right_across,   live_in_rows,
-                          live_in_columns, multiply,    finish,     gather_columns, scatter_columns};
+constexpr Columns kColumns = {gather_columns, scatter_columns};
 }
 
-const Steps* steps() { return &kSteps; }
+const Steps* bfloat16_steps() { return &kBfloat16; }
+const Steps* float_steps() { return &kFloat; }
+const Columns* columns() { return &kColumns; }
 
 }  // namespace dmt::amx

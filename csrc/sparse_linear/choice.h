@@ -82,6 +82,16 @@ inline GradWeightTiling grad_weight_tiling(double live, int64_t rows, int64_t co
   return {Width::kWide, false, rows <= kRows ? 64 : kMostPart};
 }
 
+// Whether a dense product is made on matrix tiles (../amx) and not by a library. Those of float32 take six products of
+// tiles for one, and pay if there is something to multiply; of bfloat16, a few rows of a large weight, which take as
+// long as it is read, are a little faster in the library.
+inline bool on_tiles(Product product, Dtype dtype, int64_t rows, int64_t columns, int64_t outputs) {
+  if (isa() != Isa::amx) return false;
+  if (dtype == Dtype::kFloat) return rows >= 32 && rows * columns * outputs >= int64_t{1} << 22;
+  if (dtype != Dtype::kBfloat16) return false;
+  return product == Product::kGradWeight || rows >= 8 || columns * outputs < int64_t{1} << 19;
+}
+
 // The share of live elements, for y, dX and dW, at which sparse and dense take the same time for many rows. Above 1:
 // sparse, whatever is live.
 struct BreakEven {
@@ -91,14 +101,16 @@ struct BreakEven {
 // the name.
 constexpr BreakEven kAmd = {{0.62, 0.56, 0.70}, {0.25, 0.25, 0.28}, {0.50, 1.01, 1.01}};
 // On Intel, two 512-bit units a core make the dense product of float32 faster; that of bfloat16 is slow but where there
-// are matrix tiles (AMX), which leave little to win by skipping.
+// are matrix tiles (AMX), in ours and in the library's, which leave little to win by skipping.
 constexpr BreakEven kIntel = {{0.78, 0.57, 0.70}, {1.60, 1.06, 1.50}, {0.63, 0.50, 0.68}};
-constexpr BreakEven kIntelTiles = {{0.78, 0.57, 0.70}, {0.015, 0.010, 0.015}, {0.63, 0.50, 0.68}};
+constexpr double kFloatOnTiles[] = {0.42, 0.33, 0.38}, kBfloat16OnTiles[] = {0.015, 0.010, 0.015};
 
-inline double break_even(Product product, Dtype dtype) {
-  const BreakEven& table = !intel() ? kAmd : isa() == Isa::amx ? kIntelTiles : kIntel;
+inline double break_even(Product product, Dtype dtype, bool tiles) {
+  const BreakEven& table = intel() ? kIntel : kAmd;
   const int i = static_cast<int>(product);
-  return dtype == Dtype::kBfloat16 ? table.bfloat16[i] : dtype == Dtype::kHalf ? table.half[i] : table.wide[i];
+  if (dtype == Dtype::kBfloat16) return isa() == Isa::amx ? kBfloat16OnTiles[i] : table.bfloat16[i];
+  if (dtype == Dtype::kHalf) return table.half[i];
+  return tiles ? kFloatOnTiles[i] : table.wide[i];
 }
 
 // What the sparse product spends on packing, and dW on its way out as well, in rows of the dense product.
@@ -113,8 +125,9 @@ inline bool goes_dense(int64_t route, Product product, Dtype dtype, int64_t rows
                        double live) {
   if (route != kAuto) return route == kDense;
   if (rows * columns * outputs == 0) return false;
+  const double even = break_even(product, dtype, on_tiles(product, dtype, rows, columns, outputs));
   const double weight = static_cast<double>(columns) * static_cast<double>(outputs);
-  const double saved = static_cast<double>(rows) * (1 - live / break_even(product, dtype)) - packing_rows(product);
+  const double saved = static_cast<double>(rows) * (1 - live / even) - packing_rows(product);
   return saved * weight + static_cast<double>(dense_call(product)) < 0;
 }
 

@@ -6,6 +6,7 @@
 
 #include "../amx/product.h"
 #include "../dense_product.h"
+#include "choice.h"
 #include "matrix.h"
 #include "steps.h"
 
@@ -33,6 +34,8 @@ struct Masking {
     });
   }
 
+  Dtype dtype() const { return dtype_of(type); }
+
   // If it masks anything.
   amx::Mask for_tiles() const { return amx::mask_of(live == 1.0 ? nullptr : &bits, gaps); }
 
@@ -48,9 +51,9 @@ struct Masking {
 // y [M, N].
 Tensor dense_forward(const Masking& mask, const Matrix& x, const Tensor& weight, const std::optional<Tensor>& bias) {
   dense_calls.add();
-  if (amx::takes(mask.type, x.rows, x.columns * weight.size(0))) {
+  if (on_tiles(Product::kForward, mask.dtype(), x.rows, x.columns, weight.size(0))) {
     tile_calls.add();
-    return amx::forward(x, mask.for_tiles(), weight, bias);
+    if (const auto made = amx::forward(x, mask.for_tiles(), weight, bias)) return *made;
   }
   return dense_product(mask.masked(x), transposed(weight), bias);
 }
@@ -58,9 +61,9 @@ Tensor dense_forward(const Masking& mask, const Matrix& x, const Tensor& weight,
 // dX [M, K].
 Tensor dense_grad_input(const Masking& mask, const Matrix& grad, const Tensor& weight) {
   dense_calls.add();
-  if (amx::takes(mask.type, grad.rows, grad.columns * weight.size(1))) {
+  if (on_tiles(Product::kGradInput, mask.dtype(), grad.rows, weight.size(1), grad.columns)) {
     tile_calls.add();
-    return amx::grad_input(grad, mask.for_tiles(), weight);
+    if (const auto made = amx::grad_input(grad, mask.for_tiles(), weight)) return *made;
   }
   const Tensor out = dense_product(rows_of(grad, 0, grad.rows), weight, std::nullopt);
   if (mask.live != 1.0) mask.apply(matrix(out), 0, grad.rows, out);
@@ -81,9 +84,9 @@ int64_t band_rows(const Masking& mask, const Matrix& x) {
 // dW [N, K]: a band of rows adds to what the ones before it left.
 Tensor dense_grad_weight(const Masking& mask, const Matrix& grad, const Matrix& x) {
   dense_calls.add();
-  if (amx::takes(mask.type, x.rows, 0)) {
+  if (on_tiles(Product::kGradWeight, mask.dtype(), x.rows, x.columns, grad.columns)) {
     tile_calls.add();
-    return amx::grad_weight(grad, x, mask.for_tiles());
+    if (const auto made = amx::grad_weight(grad, x, mask.for_tiles())) return *made;
   }
   const int64_t band = band_rows(mask, x);
   if (band == x.rows) return dense_product(transposed(rows_of(grad, 0, x.rows)), mask.masked(x), std::nullopt);

@@ -2,8 +2,15 @@
 #pragma once
 
 #include "../common.h"
+#include "steps.h"
 
 namespace dmt::sparse_linear {
+
+inline Dtype dtype_of(ScalarType type) {
+  if (type == ScalarType::Float) return Dtype::kFloat;
+  if (type == ScalarType::Double) return Dtype::kDouble;
+  return type == ScalarType::BFloat16 ? Dtype::kBfloat16 : Dtype::kHalf;
+}
 
 // A tensor seen as [rows][columns] with unit stride along columns; `owner` keeps the memory.
 struct Matrix {

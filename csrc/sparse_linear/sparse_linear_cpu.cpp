@@ -23,12 +23,6 @@ CallCounter backward_calls("sparse_linear_backward");
 
 constexpr int64_t kElement = 0;  // structure: dead elements lie anywhere; else, perhaps, together
 
-Dtype dtype_of(ScalarType type) {
-  if (type == ScalarType::Float) return Dtype::kFloat;
-  if (type == ScalarType::Double) return Dtype::kDouble;
-  return type == ScalarType::BFloat16 ? Dtype::kBfloat16 : Dtype::kHalf;
-}
-
 const Steps& steps_for(ScalarType type) {
   const Dtype dtype = dtype_of(type);
 #if defined(__x86_64__)

@@ -172,16 +172,21 @@ inline Vector<float> in_turn(Vector<float> a, Vector<float> b, std::integer_sequ
 
 // As many rows as there are lanes, of four columns -> four rows. Groups of four lanes go to their place as they are
 // loaded, which leaves half as many shuffles as `transpose_square` has: there is one unit for those.
-inline void transpose_strip(const float* from, int64_t stride, float* to, int64_t target_stride) {
+inline void transpose_strip(const float* from, int64_t stride, Vector<float> (&rows)[4]) {
   constexpr auto lanes = std::make_integer_sequence<int, kLanes<float>>{};
   const Vector<float> a = every_fourth(from, stride), b = every_fourth(from + stride, stride);
   const Vector<float> c = every_fourth(from + 2 * stride, stride), d = every_fourth(from + 3 * stride, stride);
   const Vector<float> low_ab = in_turn<false>(a, b, lanes), low_cd = in_turn<false>(c, d, lanes);
   const Vector<float> high_ab = in_turn<true>(a, b, lanes), high_cd = in_turn<true>(c, d, lanes);
-  store(to, low_halves<float, 4>(low_ab, low_cd));
-  store(to + target_stride, high_halves<float, 4>(low_ab, low_cd));
-  store(to + 2 * target_stride, low_halves<float, 4>(high_ab, high_cd));
-  store(to + 3 * target_stride, high_halves<float, 4>(high_ab, high_cd));
+  rows[0] = low_halves<float, 4>(low_ab, low_cd);
+  rows[1] = high_halves<float, 4>(low_ab, low_cd);
+  rows[2] = low_halves<float, 4>(high_ab, high_cd);
+  rows[3] = high_halves<float, 4>(high_ab, high_cd);
+}
+inline void transpose_strip(const float* from, int64_t stride, float* to, int64_t target_stride) {
+  Vector<float> rows[4];
+  transpose_strip(from, stride, rows);
+  for (int i = 0; i < 4; ++i) store(to + i * target_stride, rows[i]);
 }
 #endif
 

@@ -12,10 +12,13 @@
 #include "../amx/product.h"
 #include "../dense_product.h"
 #include "../sparse_linear/checks.h"
+#include "../sparse_linear/choice.h"
 #include "plan.h"
 
 namespace dmt::structured_linear {
 namespace {
+
+using sparse_linear::Dtype, sparse_linear::dtype_of, sparse_linear::on_tiles, sparse_linear::Product;
 
 using sparse_linear::check_forward;
 using sparse_linear::check_grad_input;
@@ -66,17 +69,15 @@ Plan plan_for(int64_t structure, const Bits& bits, bool by_columns) {
 
 // Gathering pays as soon as it saves this share of the product. Measured with benchmarks/bench_structured_linear.py.
 constexpr double kWorthwhile[] = {0.05, 0.05, 0.05, 0.4};
-// The same of bfloat16 on matrix tiles, whose products skip dead tiles by themselves.
+// The same on matrix tiles, whose products skip dead tiles by themselves.
 constexpr double kWorthwhileOnTiles[] = {0.05, 0.2, 0.2};
 
 // A mask that is full everywhere needs neither gathering nor masking, and is one part.
 bool is_full(const Plan& plan, const Bits& bits) { return plan.exact && plan.cells() == bits.rows * bits.columns; }
 
 // What to gather; nothing where it is better to mask and multiply in full, which may be known before a plan is made.
-std::optional<Plan> plan_unless_dense(int64_t structure, int64_t route, const Bits& bits, bool by_columns,
-                                      ScalarType type) {
+std::optional<Plan> plan_unless_dense(int64_t structure, int64_t route, const Bits& bits, bool by_columns, bool tiles) {
   STD_TORCH_CHECK(structure >= kElement && structure <= kTiles, "structured_linear: no structure ", structure);
-  const bool tiles = amx::takes(type);
   if (route == kDense || (route == kAuto && structure == kTiles && tiles)) return std::nullopt;
   Plan plan = plan_for(structure, bits, by_columns);
   if (route != kAuto || is_full(plan, bits)) return plan;
@@ -159,8 +160,8 @@ Tensor gather(const Matrix& m, const Span& rows, const Span& columns, const Bits
     const std::vector<uint64_t> taken = words_of(columns, m.columns);
     uint16_t* const to = static_cast<uint16_t*>(out.data_ptr());
     for_rows(rows, columns.count / 8, [&](int64_t i, int64_t row) {
-      amx::steps()->gather_columns(reinterpret_cast<const uint16_t*>(m.at(row)), m.columns, taken.data(),
-                                   bits ? bits->data + row * bits->stride : nullptr, to + i * columns.count);
+      amx::columns()->gather(reinterpret_cast<const uint16_t*>(m.at(row)), m.columns, taken.data(),
+                             bits ? bits->data + row * bits->stride : nullptr, to + i * columns.count);
     });
     return out;
   }
@@ -188,9 +189,9 @@ void scatter(const Tensor& from, const Matrix& m, const Span& rows, const Span& 
   if (m.bytes == 2 && isa() == Isa::amx && columns.runs.size() > 1) {
     const std::vector<uint64_t> taken = words_of(columns, m.columns);
     for_rows(rows, m.columns / 8, [&](int64_t i, int64_t row) {
-      amx::steps()->scatter_columns(reinterpret_cast<const uint16_t*>(compact.at(i)), taken.data(),
-                                    bits ? bits->data + row * bits->stride : nullptr, clear,
-                                    reinterpret_cast<uint16_t*>(m.at(row)), m.columns);
+      amx::columns()->scatter(reinterpret_cast<const uint16_t*>(compact.at(i)), taken.data(),
+                              bits ? bits->data + row * bits->stride : nullptr, clear,
+                              reinterpret_cast<uint16_t*>(m.at(row)), m.columns);
     });
     return;
   }
@@ -231,20 +232,39 @@ void fill_others(const Matrix& m, const std::vector<Part>& parts, const void* ro
   fill(m.rows);
 }
 
-// left [M, K] x right [N, K]^T on matrix tiles. Which product it is shows in how they lie.
-Tensor multiply_on_tiles(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
+// Which product of M rows this is, left [M, K] x right [N, K]^T, shows in how they lie; dW has its sums over rows of
+// both.
+Product product_of(const Tensor& left, const Tensor& right) {
+  if (right.stride(1) == 1) return Product::kForward;
+  return left.stride(1) == 1 ? Product::kGradInput : Product::kGradWeight;
+}
+
+bool on_tiles_as_they_lie(const Tensor& left, const Tensor& right) {
+  const Dtype dtype = dtype_of(left.scalar_type());
+  const int64_t m = left.size(0), k = left.size(1), n = right.size(0);
+  const Product product = product_of(left, right);
+  return product == Product::kGradWeight ? on_tiles(product, dtype, k, n, m) : on_tiles(product, dtype, m, k, n);
+}
+
+// Nothing where tiles cannot tell the result.
+std::optional<Tensor> multiply_on_tiles(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
   using sparse_linear::matrix;
-  if (right.stride(1) == 1) return amx::forward(matrix(left), {}, right, bias);
-  if (left.stride(1) == 1) return amx::grad_input(matrix(left), {}, transposed(right));
-  return amx::grad_weight(matrix(transposed(left)), matrix(transposed(right)), {});
+  switch (product_of(left, right)) {
+    case Product::kForward:
+      return amx::forward(matrix(left), {}, right, bias);
+    case Product::kGradInput:
+      return amx::grad_input(matrix(left), {}, transposed(right));
+    default:
+      return amx::grad_weight(matrix(transposed(left)), matrix(transposed(right)), {});
+  }
 }
 
 // left [M, K] x right [N, K]^T + bias; a bias only where rows of both lie in one piece.
 Tensor multiply(const Tensor& left, const Tensor& right, const std::optional<Tensor>& bias) {
   multiplications.add(left.size(0) * left.size(1) * right.size(0));
   const bool empty = left.size(0) * left.size(1) * right.size(0) == 0;
-  if (!empty && amx::takes(left.scalar_type(), left.size(0), right.size(0) * right.size(1)))
-    return multiply_on_tiles(left, right, bias);
+  if (!empty && on_tiles_as_they_lie(left, right))
+    if (const auto made = multiply_on_tiles(left, right, bias)) return *made;
   return dense_product(left, transposed(right), bias);
 }
 
@@ -267,7 +287,9 @@ Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias,
   check_forward(x, bits, weight, bias ? &*bias : nullptr);
   const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
   const Bits mask = bits_of(bm, xm.columns);
-  const std::optional<Plan> found = plan_unless_dense(structure, route, mask, false, x.scalar_type());
+  const std::optional<Plan> found =
+      plan_unless_dense(structure, route, mask, false,
+                        on_tiles(Product::kForward, dtype_of(x.scalar_type()), xm.rows, xm.columns, wm.rows));
   if (!found) return masked_dense("dmt_kernels::sparse_linear", structure, x, bits, weight, bias);
   const Plan& plan = *found;
   const Bits* dead = plan.exact ? nullptr : &mask;
@@ -298,7 +320,9 @@ Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t structure, in
       return sizes;
     }());
   const Bits mask = bits_of(bm, wm.columns);
-  const std::optional<Plan> found = plan_unless_dense(structure, route, mask, false, grad.scalar_type());
+  const std::optional<Plan> found =
+      plan_unless_dense(structure, route, mask, false,
+                        on_tiles(Product::kGradInput, dtype_of(grad.scalar_type()), gm.rows, wm.columns, gm.columns));
   if (!found) return masked_dense("dmt_kernels::sparse_linear_grad_input", structure, grad, bits, weight);
   const Plan& plan = *found;
   if (is_full(plan, mask) && wm.columns && gm.rows)
@@ -321,7 +345,9 @@ Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t structure, int64_
   check_grad_weight(grad, x, bits);
   const Matrix gm = matrix(grad), xm = matrix(x), bm = matrix(bits);
   const Bits mask = bits_of(bm, xm.columns);
-  const std::optional<Plan> found = plan_unless_dense(structure, route, mask, true, x.scalar_type());
+  const std::optional<Plan> found =
+      plan_unless_dense(structure, route, mask, true,
+                        on_tiles(Product::kGradWeight, dtype_of(x.scalar_type()), xm.rows, xm.columns, gm.columns));
   if (!found) return masked_dense("dmt_kernels::sparse_linear_grad_weight", structure, grad, x, bits);
   const Plan& plan = *found;
   if (is_full(plan, mask) && xm.rows && xm.columns && gm.columns)
