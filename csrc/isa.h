@@ -3,7 +3,7 @@
 
 namespace dmt {
 
-// amx: AVX-512, and matrix tiles for bfloat16.
+// amx: AVX-512, and matrix tiles for products of bfloat16 and float32.
 enum class Isa { baseline, avx2, avx512, amx };
 
 // The best that this processor has, or what `force_isa` asked for.
