@@ -228,10 +228,11 @@ def masked_linear_cases(
     """Threshold and product as one, forward, and backward through autograd (dX, dtheta, dW and the bias).
 
     Dense is the product alone: a network that masks nothing. "eager threshold" is what a dense network pays for the
-    same function.
+    same function. Every candidate is given other rows each time, whose mask it has not learned by heart.
     """
     p = operands(rows, width, 0.0, dtype, device)
-    x = threshold.values(rows, width, zeros, device, dtype).requires_grad_()
+    inputs = _rows_in_turn(rows, width, zeros, device, dtype)
+    x = inputs[0]
     weight, bias = p.weight.clone().requires_grad_(), p.bias.clone().requires_grad_()
     theta = torch.logit(torch.tensor(threshold.SHARE, device=device)).requires_grad_()
     state = ema_state(device)
@@ -240,54 +241,66 @@ def masked_linear_cases(
     y, masked = fused.forward(*leaves, threshold.ALPHA, True, False)
     live = float(masked.live)
 
-    def run(impl: str) -> Callable[[], Tensor]:
-        return lambda: masked_linear(x, theta, state, weight, bias, alpha=threshold.ALPHA, impl=impl)[0]
+    def function(impl: str) -> Callable[[Tensor], Tensor]:
+        return lambda x: masked_linear(x, theta, state, weight, bias, alpha=threshold.ALPHA, impl=impl)[0]
 
-    def without_graph(f: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        return torch.no_grad()(f)
+    def forward(name: str, role: str, f: Callable[[Tensor], Tensor], checked: bool = True) -> Candidate:
+        turns = _turns(f"forward {name}", inputs)
+        run = torch.no_grad()(lambda: f(next(turns)))
+        return Candidate(name, role, run) if checked else Candidate(name, role, run, None)
+
+    def backward(name: str, role: str, f: Callable[[Tensor], Tensor], leaves: tuple[Tensor, ...]) -> Candidate:
+        """Of graphs that are kept; of dense ones the results are others."""
+        graphs = _turns(f"backward {name}", [(f(x), x) for x in inputs])
+
+        def run() -> tuple[Tensor, ...]:
+            y, x = next(graphs)
+            return torch.autograd.grad(y, (x, *leaves), p.grad, retain_graph=True)
+
+        return Candidate(name, role, run) if role != "dense" else Candidate(name, role, run, None)
 
     mu = state[MU].clone()
-    first, second = _products(x, weight, bias)
-    forward = [
-        Candidate("ours", "ours", without_graph(run("sparse"))),
-        Candidate("auto", "auto", without_graph(run("auto"))),
-        *(Candidate(c.name, c.role, without_graph(c.run), None) for c in first),
-        Candidate("eager threshold", "eager", without_graph(lambda: _eager(x, theta, mu, weight, bias))),
+    linear = lambda x: F.linear(x, weight, bias)  # noqa: E731
+    candidates = [
+        forward("ours", "ours", function("sparse")),
+        forward("auto", "auto", function("auto")),
+        forward("torch", "dense", linear, checked=False),
+        *([forward("onednn", "dense", lambda x: onednn(x, weight, bias), checked=False)] if _has_onednn(x) else []),
+        forward("eager threshold", "eager", lambda x: F.linear(threshold.eager(x, theta, mu)[0], weight, bias)),
     ]
-    yield _masked_case("forward", forward, (y,), rows, width, zeros, live, 1, device, dtype)
+    yield _masked_case("forward", candidates, (y,), rows, width, zeros, live, 1, device, dtype)
     wanted = fused.backward(p.grad, None, leaves[0], leaves[1], leaves[3], masked)
-    backward = [
-        Candidate("ours", "ours", _backward(run("sparse")(), (x, theta, weight, bias), p.grad)),
-        Candidate("auto", "auto", _backward(run("auto")(), (x, theta, weight, bias), p.grad)),
-        Candidate("torch", "dense", _backward(F.linear(x, weight, bias), (x, weight, bias), p.grad), None),
-        *second(p.grad),
+    candidates = [
+        backward("ours", "ours", function("sparse"), (theta, weight, bias)),
+        backward("auto", "auto", function("auto"), (theta, weight, bias)),
+        backward("torch", "dense", linear, (weight, bias)),
+        *([_onednn_backward(inputs, weight.detach(), p.grad)] if _has_onednn(x) else []),
     ]
-    yield _masked_case("backward", backward, wanted, rows, width, zeros, live, 2, device, dtype)
+    yield _masked_case("backward", candidates, wanted, rows, width, zeros, live, 2, device, dtype)
 
 
-def _products(x: Tensor, weight: Tensor, bias: Tensor):
-    """The dense forward candidates, and a function of the gradient that gives oneDNN's backward ones."""
-    x, weight, bias = x.detach(), weight.detach(), bias.detach()
-    forward = [Candidate("torch", "dense", lambda: F.linear(x, weight, bias))]
-    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return forward, lambda grad: []
-    forward.append(Candidate("onednn", "dense", lambda: onednn(x, weight, bias)))
-
-    def backward(grad: Tensor) -> list[Candidate]:
-        def run() -> tuple[Tensor, ...]:
-            return onednn(grad, weight.t()), onednn(grad.t(), x.t()), grad.sum(0)
-
-        return [Candidate("onednn", "dense", run, None)]
-
-    return forward, backward
+def _rows_in_turn(rows: int, width: int, zeros: float, device: str, dtype: str) -> list[Tensor]:
+    """Inputs [rows, width] that need gradients, of one mean |x|. On a CPU up to sixteen: more would leave its
+    caches."""
+    count = 1 if device != "cpu" else max(1, min(16, WORDS_IN_TURN // max(rows * -(-width // 64), 1)))
+    inputs = threshold.values(count * rows, width, zeros, device, "float32").split(rows)
+    mean = inputs[0].abs().mean()
+    return [(x * (mean / x.abs().mean())).to(DTYPES[dtype]).requires_grad_() for x in inputs]
 
 
-def _eager(x: Tensor, theta: Tensor, mu: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.linear(threshold.eager(x, theta, mu)[0], weight, bias)
+def _turns(name: str, items: list) -> Iterator:
+    """The first, and then the others in an order of this name's own, over and over."""
+    return itertools.cycle((items[0], *random.Random(name).sample(items[1:], len(items) - 1)))
 
 
-def _backward(y: Tensor, leaves: tuple[Tensor, ...], grad: Tensor) -> Callable[[], tuple[Tensor, ...]]:
-    return lambda: torch.autograd.grad(y, leaves, grad, retain_graph=True)
+def _has_onednn(x: Tensor) -> bool:
+    return x.device.type == "cpu" and torch.backends.mkldnn.is_available()
+
+
+def _onednn_backward(inputs: list[Tensor], weight: Tensor, grad: Tensor) -> Candidate:
+    turns = _turns("backward onednn", [x.detach() for x in inputs])
+    run = lambda: (onednn(grad, weight.t()), onednn(grad.t(), next(turns).t()), grad.sum(0))  # noqa: E731
+    return Candidate("onednn", "dense", run, None)
 
 
 def _masked_case(leg, candidates, wanted, rows, width, zeros, live, products, device, dtype) -> Case:
