@@ -82,12 +82,15 @@ inline GradWeightTiling grad_weight_tiling(double live, int64_t rows, int64_t co
   return {Width::kWide, false, rows <= kRows ? 64 : kMostPart};
 }
 
-// Whether a dense product is made on matrix tiles (../amx) and not by a library. Those of float32 take six products of
-// tiles for one, and pay if there is something to multiply; of bfloat16, a few rows of a large weight, which take as
-// long as it is read, are a little faster in the library.
-inline bool on_tiles(Product product, Dtype dtype, int64_t rows, int64_t columns, int64_t outputs) {
+// Whether a dense product is made on matrix tiles (../amx) and not by a library.
+//
+// Of bfloat16, a few rows of a large weight, which take as long as it is read, are a little faster in the library.
+// Those of float32 take six products of tiles for one, and pay if there is something to multiply, but only who asks for
+// dense ones gets them: where something else uses the tiles of the core they are slower than the library's, which do
+// not feel it.
+inline bool on_tiles(Product product, Dtype dtype, int64_t rows, int64_t columns, int64_t outputs, int64_t route) {
   if (isa() != Isa::amx) return false;
-  if (dtype == Dtype::kFloat) return rows >= 32 && rows * columns * outputs >= int64_t{1} << 22;
+  if (dtype == Dtype::kFloat) return route == kDense && rows >= 32 && rows * columns * outputs >= int64_t{1} << 22;
   if (dtype != Dtype::kBfloat16) return false;
   return product == Product::kGradWeight || rows >= 8 || columns * outputs < int64_t{1} << 19;
 }
@@ -104,16 +107,12 @@ constexpr BreakEven kAmd = {{0.62, 0.56, 0.70}, {0.25, 0.25, 0.28}, {0.50, 1.01,
 // are matrix tiles (AMX), in ours and in the library's, which leave little to win by skipping.
 constexpr BreakEven kIntel = {{0.78, 0.57, 0.70}, {1.60, 1.06, 1.50}, {0.63, 0.50, 0.68}};
 constexpr double kBfloat16OnTiles[] = {0.015, 0.010, 0.015};
-// With the tiles to itself, float32 would be faster on them down to a third live. But it takes 2.5 to 4 times as long
-// where something else uses the tiles of the core, which the sparse product does not feel.
-constexpr double kFloatOnTiles = 0.6;
 
-inline double break_even(Product product, Dtype dtype, bool tiles) {
+inline double break_even(Product product, Dtype dtype) {
   const BreakEven& table = intel() ? kIntel : kAmd;
   const int i = static_cast<int>(product);
   if (dtype == Dtype::kBfloat16) return isa() == Isa::amx ? kBfloat16OnTiles[i] : table.bfloat16[i];
-  if (dtype == Dtype::kHalf) return table.half[i];
-  return tiles ? kFloatOnTiles : table.wide[i];
+  return dtype == Dtype::kHalf ? table.half[i] : table.wide[i];
 }
 
 // What the sparse product spends on packing, and dW on its way out as well, in rows of the dense product.
@@ -128,9 +127,8 @@ inline bool goes_dense(int64_t route, Product product, Dtype dtype, int64_t rows
                        double live) {
   if (route != kAuto) return route == kDense;
   if (rows * columns * outputs == 0) return false;
-  const double even = break_even(product, dtype, on_tiles(product, dtype, rows, columns, outputs));
   const double weight = static_cast<double>(columns) * static_cast<double>(outputs);
-  const double saved = static_cast<double>(rows) * (1 - live / even) - packing_rows(product);
+  const double saved = static_cast<double>(rows) * (1 - live / break_even(product, dtype)) - packing_rows(product);
   return saved * weight + static_cast<double>(dense_call(product)) < 0;
 }
 

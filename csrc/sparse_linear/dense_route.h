@@ -21,7 +21,8 @@ struct Masking {
   const Matrix& bits;
   ScalarType type;
   double live;
-  bool gaps;  // whole blocks may be dead
+  bool gaps;      // whole blocks may be dead
+  int64_t route;  // that was asked for
 
   // Rows [begin, begin + rows) of x to `to`, where they lie one behind the other; `to` may be where they are.
   void apply(const Matrix& x, int64_t begin, int64_t rows, const Tensor& to) const {
@@ -51,7 +52,7 @@ struct Masking {
 // y [M, N].
 Tensor dense_forward(const Masking& mask, const Matrix& x, const Tensor& weight, const std::optional<Tensor>& bias) {
   dense_calls.add();
-  if (on_tiles(Product::kForward, mask.dtype(), x.rows, x.columns, weight.size(0))) {
+  if (on_tiles(Product::kForward, mask.dtype(), x.rows, x.columns, weight.size(0), mask.route)) {
     tile_calls.add();
     if (const auto made = amx::forward(x, mask.for_tiles(), weight, bias)) return *made;
   }
@@ -61,7 +62,7 @@ Tensor dense_forward(const Masking& mask, const Matrix& x, const Tensor& weight,
 // dX [M, K].
 Tensor dense_grad_input(const Masking& mask, const Matrix& grad, const Tensor& weight) {
   dense_calls.add();
-  if (on_tiles(Product::kGradInput, mask.dtype(), grad.rows, weight.size(1), grad.columns)) {
+  if (on_tiles(Product::kGradInput, mask.dtype(), grad.rows, weight.size(1), grad.columns, mask.route)) {
     tile_calls.add();
     if (const auto made = amx::grad_input(grad, mask.for_tiles(), weight)) return *made;
   }
@@ -84,7 +85,7 @@ int64_t band_rows(const Masking& mask, const Matrix& x) {
 // dW [N, K]: a band of rows adds to what the ones before it left.
 Tensor dense_grad_weight(const Masking& mask, const Matrix& grad, const Matrix& x) {
   dense_calls.add();
-  if (on_tiles(Product::kGradWeight, mask.dtype(), x.rows, x.columns, grad.columns)) {
+  if (on_tiles(Product::kGradWeight, mask.dtype(), x.rows, x.columns, grad.columns, mask.route)) {
     tile_calls.add();
     if (const auto made = amx::grad_weight(grad, x, mask.for_tiles())) return *made;
   }

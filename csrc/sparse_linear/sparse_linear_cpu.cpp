@@ -53,7 +53,7 @@ Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias,
   const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
   const double live = live_share(steps, bm, xm.columns);
   if (goes_dense(route, Product::kForward, dtype_of(type), xm.rows, xm.columns, wm.rows, live)) {
-    const Tensor y = dense_forward({steps, bm, type, live, structure != kElement}, xm, weight, bias);
+    const Tensor y = dense_forward({steps, bm, type, live, structure != kElement, route}, xm, weight, bias);
     if (x.dim() == 2) return y;
     return torch::stable::reshape(y, with_width(x, wm.rows));
   }
@@ -72,7 +72,7 @@ Tensor grad_input_of(const Matrix& grad, const Matrix& bits, const Tensor& weigh
   const int64_t columns = weight.size(1), outputs = weight.size(0);
   if (outputs == 0) return torch::stable::new_zeros(like, with_width(like, columns));
   if (goes_dense(route, Product::kGradInput, dtype_of(type), grad.rows, columns, outputs, live)) {
-    const Tensor full = dense_grad_input({steps, bits, type, live, structure != kElement}, grad, weight);
+    const Tensor full = dense_grad_input({steps, bits, type, live, structure != kElement, route}, grad, weight);
     return like.dim() == 2 ? full : torch::stable::reshape(full, with_width(like, columns));
   }
   Tensor out = empty_with_width(like, columns, type);
@@ -88,7 +88,7 @@ Tensor grad_weight_of(const Matrix& grad, const Matrix& x, const Matrix& bits, d
   const Steps& steps = steps_for(type);
   if (x.rows == 0) return torch::stable::new_zeros(x.owner, {grad.columns, x.columns});
   if (goes_dense(route, Product::kGradWeight, dtype_of(type), x.rows, x.columns, grad.columns, live))
-    return dense_grad_weight({steps, bits, type, live, structure != kElement}, grad, x);
+    return dense_grad_weight({steps, bits, type, live, structure != kElement, route}, grad, x);
   Tensor out = empty({grad.columns, x.columns}, type, x.owner);
   const Matrix om{out, grad.columns, x.columns, x.columns, static_cast<char*>(out.data_ptr())};
   grad_weight_tiles(steps, grad, x, bits, live, om);

@@ -18,7 +18,8 @@
 namespace dmt::structured_linear {
 namespace {
 
-using sparse_linear::Dtype, sparse_linear::dtype_of, sparse_linear::on_tiles, sparse_linear::Product;
+using sparse_linear::dtype_of, sparse_linear::kAuto, sparse_linear::kDense;
+using sparse_linear::Product;
 
 using sparse_linear::check_forward;
 using sparse_linear::check_grad_input;
@@ -30,7 +31,6 @@ CallCounter grad_weight_calls("structured_linear_grad_weight");
 CallCounter multiplications("structured_linear_multiplications");  // that the dense products were asked for
 
 enum Structure : int64_t { kElement = 0, kColumn = 1, kRow = 2, kTiles = 3 };
-enum Route : int64_t { kAuto = 0, kDense = 1, kSparse = 2 };
 constexpr int64_t kGrain = 1 << 15;  // elements that a thread copies at least
 
 // [rows][columns] with unit stride along columns; `flat` is the tensor of two dimensions.
@@ -87,11 +87,11 @@ std::optional<Plan> plan_unless_dense(int64_t structure, int64_t route, const Bi
   return plan;
 }
 
-// The product that masks and then multiplies in full is the one of the operators for masks by element.
+// What is not gathered is left to the operators for masks by element.
 template <class... Arguments>
-Tensor masked_dense(const char* name, int64_t structure, const Arguments&... arguments) {
+Tensor masked(const char* name, int64_t structure, int64_t route, const Arguments&... arguments) {
   using torch::stable::detail::from;
-  StableIValue stack[] = {from(arguments)..., from(structure), from(int64_t{kDense})};
+  StableIValue stack[] = {from(arguments)..., from(structure), from(route)};
   TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack, TORCH_ABI_VERSION));
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
@@ -232,6 +232,11 @@ void fill_others(const Matrix& m, const std::vector<Part>& parts, const void* ro
   fill(m.rows);
 }
 
+// Of those that `auto` may choose, which is what is said of a product of gathered operands, too.
+bool on_tiles(Product product, const Tensor& like, int64_t rows, int64_t columns, int64_t outputs) {
+  return sparse_linear::on_tiles(product, dtype_of(like.scalar_type()), rows, columns, outputs, kAuto);
+}
+
 // Which product of M rows this is, left [M, K] x right [N, K]^T, shows in how they lie; dW has its sums over rows of
 // both.
 Product product_of(const Tensor& left, const Tensor& right) {
@@ -240,10 +245,9 @@ Product product_of(const Tensor& left, const Tensor& right) {
 }
 
 bool on_tiles_as_they_lie(const Tensor& left, const Tensor& right) {
-  const Dtype dtype = dtype_of(left.scalar_type());
   const int64_t m = left.size(0), k = left.size(1), n = right.size(0);
   const Product product = product_of(left, right);
-  return product == Product::kGradWeight ? on_tiles(product, dtype, k, n, m) : on_tiles(product, dtype, m, k, n);
+  return product == Product::kGradWeight ? on_tiles(product, left, k, n, m) : on_tiles(product, left, m, k, n);
 }
 
 // Nothing where tiles cannot tell the result.
@@ -288,9 +292,8 @@ Tensor forward(Tensor x, Tensor bits, Tensor weight, std::optional<Tensor> bias,
   const Matrix xm = matrix(x), bm = matrix(bits), wm = matrix(weight);
   const Bits mask = bits_of(bm, xm.columns);
   const std::optional<Plan> found =
-      plan_unless_dense(structure, route, mask, false,
-                        on_tiles(Product::kForward, dtype_of(x.scalar_type()), xm.rows, xm.columns, wm.rows));
-  if (!found) return masked_dense("dmt_kernels::sparse_linear", structure, x, bits, weight, bias);
+      plan_unless_dense(structure, route, mask, false, on_tiles(Product::kForward, x, xm.rows, xm.columns, wm.rows));
+  if (!found) return masked("dmt_kernels::sparse_linear", structure, route, x, bits, weight, bias);
   const Plan& plan = *found;
   const Bits* dead = plan.exact ? nullptr : &mask;
   const Span outputs = Span::all(wm.rows);
@@ -320,10 +323,9 @@ Tensor grad_input(Tensor grad, Tensor bits, Tensor weight, int64_t structure, in
       return sizes;
     }());
   const Bits mask = bits_of(bm, wm.columns);
-  const std::optional<Plan> found =
-      plan_unless_dense(structure, route, mask, false,
-                        on_tiles(Product::kGradInput, dtype_of(grad.scalar_type()), gm.rows, wm.columns, gm.columns));
-  if (!found) return masked_dense("dmt_kernels::sparse_linear_grad_input", structure, grad, bits, weight);
+  const std::optional<Plan> found = plan_unless_dense(
+      structure, route, mask, false, on_tiles(Product::kGradInput, grad, gm.rows, wm.columns, gm.columns));
+  if (!found) return masked("dmt_kernels::sparse_linear_grad_input", structure, route, grad, bits, weight);
   const Plan& plan = *found;
   if (is_full(plan, mask) && wm.columns && gm.rows)
     return shaped(multiply(gm.flat, turned(wm.flat), std::nullopt), grad, wm.columns);
@@ -345,10 +347,9 @@ Tensor grad_weight(Tensor grad, Tensor x, Tensor bits, int64_t structure, int64_
   check_grad_weight(grad, x, bits);
   const Matrix gm = matrix(grad), xm = matrix(x), bm = matrix(bits);
   const Bits mask = bits_of(bm, xm.columns);
-  const std::optional<Plan> found =
-      plan_unless_dense(structure, route, mask, true,
-                        on_tiles(Product::kGradWeight, dtype_of(x.scalar_type()), xm.rows, xm.columns, gm.columns));
-  if (!found) return masked_dense("dmt_kernels::sparse_linear_grad_weight", structure, grad, x, bits);
+  const std::optional<Plan> found = plan_unless_dense(
+      structure, route, mask, true, on_tiles(Product::kGradWeight, x, xm.rows, xm.columns, gm.columns));
+  if (!found) return masked("dmt_kernels::sparse_linear_grad_weight", structure, route, grad, x, bits);
   const Plan& plan = *found;
   if (is_full(plan, mask) && xm.rows && xm.columns && gm.columns)
     return multiply(turned(gm.flat), turned(xm.flat), std::nullopt);

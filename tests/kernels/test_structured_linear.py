@@ -103,8 +103,7 @@ def executed(run):
 @pytest.mark.parametrize("structure", STRUCTURED)
 def test_only_live_work_is_executed(structure):
     rows, columns, outputs = 300, 330, 96
-    # float64, for matrix tiles, which skip for themselves, are never taken
-    x, bits, weight, bias, grad, mask = problem(structure, rows, columns, outputs, 0.4, torch.float64)
+    x, bits, weight, bias, grad, mask = problem(structure, rows, columns, outputs, 0.4)
     live = int(mask.sum())
     assert 0 < live < 0.8 * mask.numel()
     how = STRUCTURES.index(structure), 0
