@@ -31,6 +31,8 @@ def sparse_linear(
         products. The result is right for any mask; one that lacks the structure only saves less.
     impl: "sparse" skips dead elements; "dense" masks x and multiplies in full; "auto" takes the faster. On the CPU
         auto counts the live bits; on a GPU it goes by shape, type and structure alone, and never waits for the device.
+        On a CPU with matrix tiles (AMX) "dense" uses them in float32 too, as exactly, which auto does not: they are
+        faster than a library's product unless something else uses the tiles of the same core.
     Returns y [..., N].
 
     Gradients: dX is computed where the mask is 1 and is an exact 0 elsewhere; dW only from live values; nothing for an
