@@ -129,11 +129,15 @@ class Product {
     if (strip.panels[i].in_place) return std::nullopt;
     return job_of(left_is_near_, strip.begin + i, strip, strip.data + i * bytes_);
   }
-  // Rows that are read where they lie are fetched.
-  Job passing_job(const Strip& strip, int64_t j, char* data) const {
-    Job job = job_of(!left_is_near_, j, strip, data);
-    if (!left_is_near_ && by_rows_ && whole(steps_, left_, j * kSide, depth_)) job.pack = steps_.fetched_rows;
-    return job;
+  // Rows of bfloat16 are only fetched: products of it leave no time to pack them beside.
+  bool rows_at_once() const { return !left_is_near_ && by_rows_ && steps_.fetched_rows.pieces != nullptr; }
+  Job passing_job(const Strip& strip, int64_t j, char* data) const { return job_of(!left_is_near_, j, strip, data); }
+  void fetch_rows(const Strip& strip, int64_t j, int turn) const {
+    const int64_t row = j * kSide, bytes = steps_.number_bytes;
+    const int64_t end = std::min(left_.rows, row + kSide * (turn + 1) / strip.count);
+    for (int64_t r = row + kSide * turn / strip.count; r < end; ++r)
+      for (int64_t i = strip.from * bytes; i < strip.to * bytes; i += 64)
+        __builtin_prefetch(static_cast<const char*>(left_.data) + r * left_.stride * bytes + i, 0, 2);
   }
 
   bool pass_by(const Strip& strip, int64_t from, int64_t to) const {
@@ -143,15 +147,18 @@ class Product {
     const auto place = [&](int64_t j) { return twice.data() + (j & 1) * bytes_; };
     const bool made = threads_ > 1;
     if (!made) make(near_job(strip, 0));
-    make(passing_job(strip, from, place(from)));
+    if (!rows_at_once()) make(passing_job(strip, from, place(from)));
     bool good = true;
     Panel panel{{}, {}, {}, Wanted(result_), false};
     for (int64_t j = from; j < to; ++j) {
       look(panel, !left_is_near_, j, strip, place(j));
+      if (rows_at_once() && !panel.in_place) make(job_of(true, j, strip, place(j)));
       for (int i = 0; i < strip.count; ++i) {
         std::optional<Job> job;
         if (j == from && !made && i + 1 < strip.count) {
           job = near_job(strip, i + 1);
+        } else if (j + 1 < to && rows_at_once()) {
+          fetch_rows(strip, j + 1, i);
         } else if (j + 1 < to) {
           job = passing_job(strip, j + 1, place(j + 1));
           if (j > from || made) job->turn = i, job->turns = strip.count;
@@ -169,8 +176,17 @@ class Product {
     const int64_t p = left_is_near_ ? i : j, q = left_is_near_ ? j : i;
     Chosen chosen = by_rows_ ? left.chosen : right.chosen;
     if (!left.wanted[q]) chosen.count = 0;
+    if (strip.to == depth_) fetch(p * kSide, q * kSide);
     steps_.multiply(left.left, right.left.data, chosen, strip.from > 0, block, job);
     return strip.to < depth_ || steps_.finish(block, result_, p * kSide, q * kSide);
+  }
+
+  // The lines that a block's results will be written to.
+  void fetch(int64_t row, int64_t column) const {
+    const int64_t end = std::min(result_.rows, row + kSide), bytes = steps_.number_bytes;
+    for (; row < end; ++row)
+      for (int64_t i = 0; i < kSide * bytes; i += 64)
+        __builtin_prefetch(static_cast<char*>(result_.data) + (row * result_.stride + column) * bytes + i, 1);
   }
 
   void make(const std::optional<Job>& job) const {
