@@ -33,6 +33,12 @@ inline int64_t place(Order order, int64_t r) {
   return order == Order::kPlain ? r : 8 * (r % 16 / 4) + 4 * (r / 16) + r % 4;
 }
 
+// Fetches a line that will be read into the second level, and one that will be written into the first.
+inline void fetch(const void* read, const void* written) {
+  asm volatile("prefetcht1 (%0)" : : "r"(read));
+  asm volatile("prefetchw (%0)" : : "r"(written));
+}
+
 bool finish(const float* sums, const Result& to, int64_t row, int64_t column) {
   const __mmask32 there = first_of(to.columns - column);
   const bool paired = to.columns_order == Order::kPaired;
@@ -105,7 +111,8 @@ class Share {
 };
 
 // Four products for two tiles of each operand: as many loads as products, which the processor does side by side.
-void multiply(const Left& left, const void* right, const Chosen& chosen, bool adds, float* sums, const Job* job) {
+void multiply(const Left& left, const void* right, const Chosen& chosen, bool adds, float* sums, const Job* job,
+              const Ahead& ahead) {
   char* const c = reinterpret_cast<char*>(sums);
   begin_sums(c, adds);
   Share<1> share(job, kPartBytes);
@@ -118,6 +125,7 @@ void multiply(const Left& left, const void* right, const Chosen& chosen, bool ad
     load<7>(b + kPartBytes / 2, kTileBytes), load<5>(a + half, stride);
     dots();
     share.slot(0), share.next();
+    for (int i = 0; i < ahead.count; ++i) fetch(ahead.reads[i] + 64 * s, ahead.writes[i] + 64 * s);
   }
   share.rest();
   end_sums(c);
@@ -129,7 +137,6 @@ constexpr Steps kBfloat16 = {2,
                              Order::kPaired,
                              {left_rows, 32},
                              {left_across, 2},
-                             {fetched_rows, 32},
                              {right_rows, 16},
                              {right_across, 2},
                              live_in_rows,

@@ -105,10 +105,6 @@ void left_rows(const Operand& m, int64_t first, int64_t depth, int begin, int en
   for (int r = begin; r < end; ++r) put(step, r, numbers_or_zero<false>(m, first + r, depth));
 }
 
-void fetched_rows(const Operand& m, int64_t first, int64_t depth, int begin, int end, void*) {
-  for (int r = begin; r < end; ++r) asm volatile("prefetcht1 (%0)" : : "r"(at<uint16_t>(m, first + r, depth)));
-}
-
 // Here and in left_across depth is along the rows of the operand.
 template <bool Plain>
 inline void pairs_of_rows(const Operand& m, int64_t row, int64_t column, int begin, int end, void* step) {

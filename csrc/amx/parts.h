@@ -142,7 +142,8 @@ void right_across(const Operand& m, int64_t first, int64_t depth, int begin, int
 
 // Six products of parts, in an order in which one of the two is always there already. There are more products than
 // loads, so that the units of vectors have time for a job.
-void multiply(const Left& left, const void* right, const Chosen& chosen, bool adds, float* sums, const Job* job) {
+void multiply(const Left& left, const void* right, const Chosen& chosen, bool adds, float* sums, const Job* job,
+              const Ahead&) {
   char* const c = reinterpret_cast<char*>(sums);
   begin_sums(c, adds);
   const auto load_left = [](const char* part) { load<4>(part, kRowBytes), load<5>(part + kPartBytes / 2, kRowBytes); };
@@ -195,7 +196,6 @@ constexpr Steps kFloat = {4,
                           Order::kPlain,
                           {parts::left_rows, 32},
                           {parts::left_across, 2},
-                          {},
                           {parts::right_rows, 16},
                           {parts::right_across, 2},
                           live_in_rows,

@@ -129,15 +129,24 @@ class Product {
     if (strip.panels[i].in_place) return std::nullopt;
     return job_of(left_is_near_, strip.begin + i, strip, strip.data + i * bytes_);
   }
-  // Rows of bfloat16 are only fetched: products of it leave no time to pack them beside.
-  bool rows_at_once() const { return !left_is_near_ && by_rows_ && steps_.fetched_rows.pieces != nullptr; }
   Job passing_job(const Strip& strip, int64_t j, char* data) const { return job_of(!left_is_near_, j, strip, data); }
-  void fetch_rows(const Strip& strip, int64_t j, int turn) const {
-    const int64_t row = j * kSide, bytes = steps_.number_bytes;
-    const int64_t end = std::min(left_.rows, row + kSide * (turn + 1) / strip.count);
-    for (int64_t r = row + kSide * turn / strip.count; r < end; ++r)
-      for (int64_t i = strip.from * bytes; i < strip.to * bytes; i += 64)
-        __builtin_prefetch(static_cast<const char*>(left_.data) + r * left_.stride * bytes + i, 0, 2);
+
+  // Products of bfloat16 leave no time to pack rows beside them: rows that pass by are packed when it is their turn,
+  // those not read in place, and what lies ahead is only fetched.
+  bool rows_at_once() const { return !left_is_near_ && by_rows_ && steps_.number_bytes == 2; }
+
+  // What is fetched during block `turn` of the strip for rows [32 j, 32 j + 32): its share of them, of the left operand
+  // and of the result.
+  Ahead ahead(const Strip& strip, int64_t j, int turn) const {
+    Ahead found{};
+    const int64_t share = std::min<int64_t>((kSide + strip.count - 1) / strip.count, kFetched);
+    for (int64_t row = j * kSide + turn * share; found.count < share && row < result_.rows; ++row, ++found.count) {
+      found.reads[found.count] =
+          static_cast<const char*>(left_.data) + (row * left_.stride + strip.from) * steps_.number_bytes;
+      found.writes[found.count] =
+          static_cast<const char*>(result_.data) + (row * result_.stride + strip.begin * kSide) * steps_.number_bytes;
+    }
+    return found;
   }
 
   bool pass_by(const Strip& strip, int64_t from, int64_t to) const {
@@ -152,41 +161,32 @@ class Product {
     Panel panel{{}, {}, {}, Wanted(result_), false};
     for (int64_t j = from; j < to; ++j) {
       look(panel, !left_is_near_, j, strip, place(j));
-      if (rows_at_once() && !panel.in_place) make(job_of(true, j, strip, place(j)));
+      if (rows_at_once() && !panel.in_place) make(passing_job(strip, j, place(j)));
       for (int i = 0; i < strip.count; ++i) {
         std::optional<Job> job;
         if (j == from && !made && i + 1 < strip.count) {
           job = near_job(strip, i + 1);
-        } else if (j + 1 < to && rows_at_once()) {
-          fetch_rows(strip, j + 1, i);
-        } else if (j + 1 < to) {
+        } else if (j + 1 < to && !rows_at_once()) {
           job = passing_job(strip, j + 1, place(j + 1));
           if (j > from || made) job->turn = i, job->turns = strip.count;
         }
         float* const block = strip.sums ? strip.sums + (j * strip.count + i) * kBlock : sums;
-        good &= multiply(strip, strip.panels[i], strip.begin + i, panel, j, block, job ? &*job : nullptr);
+        good &= multiply(strip, i, panel, j, block, job ? &*job : nullptr);
       }
     }
     return good;
   }
 
-  bool multiply(const Strip& strip, const Panel& near, int64_t i, const Panel& passing, int64_t j, float* block,
-                const Job* job) const {
+  // Block i of the strip with the panel that passes by, the j-th.
+  bool multiply(const Strip& strip, int i, const Panel& passing, int64_t j, float* block, const Job* job) const {
+    const Panel& near = strip.panels[i];
     const Panel &left = left_is_near_ ? near : passing, &right = left_is_near_ ? passing : near;
-    const int64_t p = left_is_near_ ? i : j, q = left_is_near_ ? j : i;
+    const int64_t at = strip.begin + i, p = left_is_near_ ? at : j, q = left_is_near_ ? j : at;
     Chosen chosen = by_rows_ ? left.chosen : right.chosen;
     if (!left.wanted[q]) chosen.count = 0;
-    if (strip.to == depth_) fetch(p * kSide, q * kSide);
-    steps_.multiply(left.left, right.left.data, chosen, strip.from > 0, block, job);
+    steps_.multiply(left.left, right.left.data, chosen, strip.from > 0, block, job,
+                    rows_at_once() ? ahead(strip, j + 1, i) : Ahead{});
     return strip.to < depth_ || steps_.finish(block, result_, p * kSide, q * kSide);
-  }
-
-  // The lines that a block's results will be written to.
-  void fetch(int64_t row, int64_t column) const {
-    const int64_t end = std::min(result_.rows, row + kSide), bytes = steps_.number_bytes;
-    for (; row < end; ++row)
-      for (int64_t i = 0; i < kSide * bytes; i += 64)
-        __builtin_prefetch(static_cast<char*>(result_.data) + (row * result_.stride + column) * bytes + i, 1);
   }
 
   void make(const std::optional<Job>& job) const {

@@ -76,6 +76,13 @@ struct Job {
   int turn, turns;
 };
 
+// Rows that will be read, or written, soon: a line of each is fetched in each step of a product of bfloat16.
+constexpr int kFetched = 4;
+struct Ahead {
+  const char *reads[kFetched], *writes[kFetched];
+  int count;  // of each
+};
+
 struct Steps {
   int64_t number_bytes, step_bytes;  // of a number in an operand, of a step in a panel
   int64_t deep;                      // numbers of a panel that are multiplied before the sums move on
@@ -83,8 +90,6 @@ struct Steps {
   // Panels of L. rows: rows [first, first + 32), depth along columns. across: columns [first, first + 32), depth along
   // rows.
   Pack left_rows, left_across;
-  // Nothing is made: rows [first, first + 32) are only fetched.
-  Pack fetched_rows;
   // Panels of R. rows: columns [first, first + 32), depth along rows. across: rows [first, first + 32) of R
   // transposed, depth along columns.
   Pack right_rows, right_across;
@@ -92,7 +97,7 @@ struct Steps {
   int64_t (*live_in_rows)(const Operand&, int64_t first, int64_t begin, int64_t end, int32_t* steps);
   int64_t (*live_in_columns)(const Operand&, int64_t first, int64_t begin, int64_t end, int32_t* steps);
   // A block of C to sums [32][32], or added to what is there; and, if not null, a share of a job.
-  void (*multiply)(const Left&, const void* right, const Chosen&, bool adds, float* sums, const Job*);
+  void (*multiply)(const Left&, const void* right, const Chosen&, bool adds, float* sums, const Job*, const Ahead&);
   // A block of sums to its place: rows [row, row + 32), columns [column, column + 32). False: something there is
   // not finite, and may be so only for the parts that stood for the numbers.
   bool (*finish)(const float* sums, const Result&, int64_t row, int64_t column);

@@ -18,12 +18,13 @@
 namespace dmt::structured_linear {
 namespace {
 
-using sparse_linear::dtype_of, sparse_linear::kAuto, sparse_linear::kDense;
-using sparse_linear::Product;
-
 using sparse_linear::check_forward;
 using sparse_linear::check_grad_input;
 using sparse_linear::check_grad_weight;
+using sparse_linear::dtype_of;
+using sparse_linear::kAuto;
+using sparse_linear::kDense;
+using sparse_linear::Product;
 
 CallCounter forward_calls("structured_linear");
 CallCounter grad_input_calls("structured_linear_grad_input");

@@ -82,7 +82,7 @@ void make_beside(const Steps& steps, const Side& side, int64_t first, int64_t be
   alignas(64) float sums[kBlock];
   for (int turn = 0; turn < 2; ++turn) {
     const Job job{side.pack, &side.of, first, begin, end, panel, turn, 2};
-    steps.multiply(packed(other), other, {nullptr, turn}, false, sums, &job);
+    steps.multiply(packed(other), other, {nullptr, turn}, false, sums, &job, {});
   }
 }
 
@@ -110,7 +110,7 @@ void check(const Steps& steps, int64_t m, int64_t n, int64_t d, const Side& left
         const int64_t count = by_rows ? steps.live_in_rows(left.of, i, begin, end, list.data())
                                       : steps.live_in_columns(right.of, j, begin, end, list.data());
         skipped += steps_of(end - begin) - count;
-        steps.multiply(packed(panels), panels + bytes, {list.data(), count}, begin > 0, sums, nullptr);
+        steps.multiply(packed(panels), panels + bytes, {list.data(), count}, begin > 0, sums, nullptr, {});
         if (end == d) break;
       }
       if (!steps.finish(sums, to, i, j)) std::puts("said not to be finite"), std::exit(1);
@@ -168,7 +168,7 @@ void check_not_finite(const Steps& steps) {
     make(steps, {x.operand(), steps.left_rows}, 0, 0, 40, panels);
     make(steps, {w.operand(), steps.right_across}, 0, 0, 40, panels + 2 * steps.step_bytes);
     alignas(64) float sums[kBlock];
-    steps.multiply(packed(panels), panels + 2 * steps.step_bytes, {nullptr, 2}, false, sums, nullptr);
+    steps.multiply(packed(panels), panels + 2 * steps.step_bytes, {nullptr, 2}, false, sums, nullptr, {});
     Result to{out.data(), 3, 5, 3, {}, nullptr, Order::kPlain, Order::kPlain};
     if (steps.finish(sums, to, 0, 0)) std::printf("%g not told\n", odd), std::exit(1);
     mask.bits.assign(mask.bits.size(), ~uint64_t{0});
