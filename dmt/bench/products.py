@@ -105,7 +105,7 @@ def dense(p: Operands, leg: str) -> list[Candidate]:
     }
     masks = None if leg != "dX" else _masked_by(p)
     found = [Candidate("torch", "dense", ways[leg][0], masks or _single)]
-    if p.x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+    if _has_onednn(p.x):
         found.append(Candidate("onednn", "dense", ways[leg][1], masks or _single))
     return found
 
@@ -141,7 +141,7 @@ def ours(p: Operands, leg: str, route: int) -> Callable[[], object]:
 
     The order is this candidate's own: the processor recognises what another one has just been given.
     """
-    masks = itertools.cycle((p.bits, *random.Random(f"{leg} {route}").sample(p.further, len(p.further))))
+    masks = _turns(f"{leg} {route}", [p.bits, *p.further])
     if leg == AUTOGRAD:
         product = lambda x, weight, bias: sparse_linear(x, next(masks), weight, bias, impl=ROUTES[route])  # noqa: E731
         return _through_autograd(product, (p.x, p.weight, p.bias), p.grad)
@@ -244,28 +244,27 @@ def masked_linear_cases(
     def function(impl: str) -> Callable[[Tensor], Tensor]:
         return lambda x: masked_linear(x, theta, state, weight, bias, alpha=threshold.ALPHA, impl=impl)[0]
 
-    def forward(name: str, role: str, f: Callable[[Tensor], Tensor], checked: bool = True) -> Candidate:
+    def forward(name: str, role: str, f: Callable[[Tensor], Tensor]) -> Candidate:
         turns = _turns(f"forward {name}", inputs)
-        run = torch.no_grad()(lambda: f(next(turns)))
-        return Candidate(name, role, run) if checked else Candidate(name, role, run, None)
+        return _checked_unless_dense(name, role, torch.no_grad()(lambda: f(next(turns))))
 
     def backward(name: str, role: str, f: Callable[[Tensor], Tensor], leaves: tuple[Tensor, ...]) -> Candidate:
-        """Of graphs that are kept; of dense ones the results are others."""
+        """Of graphs that are kept."""
         graphs = _turns(f"backward {name}", [(f(x), x) for x in inputs])
 
         def run() -> tuple[Tensor, ...]:
             y, x = next(graphs)
             return torch.autograd.grad(y, (x, *leaves), p.grad, retain_graph=True)
 
-        return Candidate(name, role, run) if role != "dense" else Candidate(name, role, run, None)
+        return _checked_unless_dense(name, role, run)
 
     mu = state[MU].clone()
     linear = lambda x: F.linear(x, weight, bias)  # noqa: E731
     candidates = [
         forward("ours", "ours", function("sparse")),
         forward("auto", "auto", function("auto")),
-        forward("torch", "dense", linear, checked=False),
-        *([forward("onednn", "dense", lambda x: onednn(x, weight, bias), checked=False)] if _has_onednn(x) else []),
+        forward("torch", "dense", linear),
+        *([forward("onednn", "dense", lambda x: onednn(x, weight, bias))] if _has_onednn(x) else []),
         forward("eager threshold", "eager", lambda x: F.linear(threshold.eager(x, theta, mu)[0], weight, bias)),
     ]
     yield _masked_case("forward", candidates, (y,), rows, width, zeros, live, 1, device, dtype)
@@ -293,6 +292,11 @@ def _turns(name: str, items: list) -> Iterator:
     return itertools.cycle((items[0], *random.Random(name).sample(items[1:], len(items) - 1)))
 
 
+def _checked_unless_dense(name: str, role: str, run: Callable[[], object]) -> Candidate:
+    """What masks nothing has other results."""
+    return Candidate(name, role, run, None) if role == "dense" else Candidate(name, role, run)
+
+
 def _has_onednn(x: Tensor) -> bool:
     return x.device.type == "cpu" and torch.backends.mkldnn.is_available()
 
@@ -300,7 +304,7 @@ def _has_onednn(x: Tensor) -> bool:
 def _onednn_backward(inputs: list[Tensor], weight: Tensor, grad: Tensor) -> Candidate:
     turns = _turns("backward onednn", [x.detach() for x in inputs])
     run = lambda: (onednn(grad, weight.t()), onednn(grad.t(), next(turns).t()), grad.sum(0))  # noqa: E731
-    return Candidate("onednn", "dense", run, None)
+    return _checked_unless_dense("onednn", "dense", run)
 
 
 def _masked_case(leg, candidates, wanted, rows, width, zeros, live, products, device, dtype) -> Case:
