@@ -95,6 +95,11 @@ def on_cuda() -> str:
     return "triton" if _triton().loaded else "reference"
 
 
+def tiles() -> bool:
+    """Whether the CPU kernels multiply on matrix tiles (AMX)."""
+    return "_C" in _modules and _modules["_C"].isa() == "amx"
+
+
 def calls(name: str) -> int:
     """How often the compiled modules ran operator `name` in this process."""
     return sum(module.calls().get(name, 0) for module in _modules.values())

@@ -140,25 +140,39 @@ void right_across(const Operand& m, int64_t first, int64_t depth, int begin, int
                            : rows_turned<false>(m, first, depth, half, step);
 }
 
-// Six products of parts, in an order in which one of the two is always there already. There are more products than
-// loads, so that the units of vectors have time for a job.
+// A step of depth: six products of parts (of two parts three, of one part one), in an order in which one of the two is
+// always there already. The parts of the left operand are `part` bytes apart. With more than one there are more
+// products than loads, so that the units of vectors have time for something else: beside(i) after the i-th.
+template <int Parts, class Beside>
+inline void products(const char* a, int64_t part, const char* b, const Beside& beside) {
+  const auto load_left = [](const char* from) { load<4>(from, kRowBytes), load<5>(from + kPartBytes / 2, kRowBytes); };
+  const auto load_right = [](const char* from) { load<6>(from, kRowBytes), load<7>(from + kPartBytes / 2, kRowBytes); };
+  const char *a_middle = a + part, *b_middle = b + kPartBytes;
+  if constexpr (Parts == 3) {
+    load_left(a_middle + part), load_right(b), dots(), beside(0);
+    load_left(a), load_right(b_middle + kPartBytes), dots(), beside(1);
+    load_right(b_middle), dots(), beside(2);
+    load_left(a_middle), dots(), beside(3);
+    load_right(b), dots(), beside(4);
+    load_left(a), dots(), beside(5);
+  } else if constexpr (Parts == 2) {
+    load_left(a_middle), load_right(b), dots(), beside(0);
+    load_left(a), dots(), beside(1);
+    load_right(b_middle), dots(), beside(2);
+  } else {
+    load_left(a), load_right(b), dots(), beside(0);
+  }
+}
+
 void multiply(const Left& left, const void* right, const Chosen& chosen, bool adds, float* sums, const Job* job,
               const Ahead&) {
   char* const c = reinterpret_cast<char*>(sums);
   begin_sums(c, adds);
-  const auto load_left = [](const char* part) { load<4>(part, kRowBytes), load<5>(part + kPartBytes / 2, kRowBytes); };
-  const auto load_right = [](const char* part) { load<6>(part, kRowBytes), load<7>(part + kPartBytes / 2, kRowBytes); };
   Share<6> share(job, kParts * kPartBytes);
   for (int64_t s = 0; s < chosen.count; ++s) {
     const int64_t at = (chosen.list ? chosen.list[s] : s) * kParts * kPartBytes;
-    const char *a = static_cast<const char*>(left.data) + at, *b = static_cast<const char*>(right) + at;
-    const char *a_middle = a + kPartBytes, *b_middle = b + kPartBytes;
-    load_left(a + 2 * kPartBytes), load_right(b), dots(), share.slot(0);
-    load_left(a), load_right(b + 2 * kPartBytes), dots(), share.slot(1);
-    load_right(b_middle), dots(), share.slot(2);
-    load_left(a_middle), dots(), share.slot(3);
-    load_right(b), dots(), share.slot(4);
-    load_left(a), dots(), share.slot(5);
+    products<kParts>(static_cast<const char*>(left.data) + at, kPartBytes, static_cast<const char*>(right) + at,
+                     [&](int i) { share.slot(i); });
     share.next();
   }
   share.rest();

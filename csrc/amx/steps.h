@@ -112,14 +112,72 @@ struct Columns {
                   int64_t columns);
 };
 
+// Pixels whose channels are next to each other, at most 32 of them.
+struct Pixels {
+  const float* data;
+  int64_t stride, count, channels;
+};
+
+// Scale, shift and leaky ReLU of each channel; or nothing (null).
+struct Affine {
+  const float *scale, *shift;
+  float slope;
+};
+
+// Where 32 pixels times at most 32 outputs go: pixel r to y + places[r], or nowhere if that is negative.
+struct Pixel32 {
+  float* y;
+  const float *bias, *add;  // of the outputs, or null; of the pixels, like y, or null
+  const int64_t* places;
+  int64_t outputs;
+  double* moments;  // [2][32]: sums and sums of squares of the outputs, to be added to; or null
+  bool stream;      // see `goes_past`
+};
+
+// Whether what is written goes past the caches: there is so much of it that it would not be found there later, and its
+// lines would first be fetched. Only whole lines can.
+inline bool goes_past(const float* y, int64_t numbers, int64_t channels) {
+  constexpr int64_t kMany = 1 << 20;  // bytes; half of a core's own cache, on processors with tiles
+  return numbers * 4 >= kMany && channels % 16 == 0 && reinterpret_cast<uintptr_t>(y) % 64 == 0;
+}
+
+// Of convolutions of float32 whose numbers have one to three parts. Packed pixels are rows of a tile, 64 bytes each,
+// one behind the other, so that a shifted picture is the same picture read from another place; parts lie `part` bytes
+// apart.
+struct ConvolutionSteps {
+  void (*pack)(const Pixels&, const Affine&, int64_t part, char* to);
+  // 32 pixels times 32 outputs: sums [32][32]. Step s has its left operand at `left + places[s]`; right: its panel.
+  void (*multiply)(const char* left, const int64_t* places, int64_t count, int64_t part, const char* right,
+                   float* sums);
+  void (*finish)(const float* sums, const Pixel32&);
+};
+
+// What happens between convolutions: y = first(x), + second(other) or + other; the latter may be null.
+struct Modulation {
+  const float *x, *other;
+  float* y;
+  int64_t channels;
+  Affine first, second;
+  bool stream;
+};
+struct ModulationSteps {
+  void (*modulate)(const Modulation&, int64_t pixels);
+  // The means of two by two pixels of first(x): the second row of them is `row` numbers after the first.
+  void (*pool)(const Modulation&, int64_t row, int64_t pixels);
+};
+
 #if defined(__x86_64__) && !defined(DMT_NO_AMX)  // a compiler may not know AMX
 const Steps* bfloat16_steps();
 const Steps* float_steps();
 const Columns* columns();
+const ConvolutionSteps* convolution_steps(int64_t parts);
+const ModulationSteps* modulation_steps();
 #else
 inline const Steps* bfloat16_steps() { return nullptr; }
 inline const Steps* float_steps() { return nullptr; }
 inline const Columns* columns() { return nullptr; }
+inline const ConvolutionSteps* convolution_steps(int64_t) { return nullptr; }
+inline const ModulationSteps* modulation_steps() { return nullptr; }
 #endif
 
 }  // namespace dmt::amx

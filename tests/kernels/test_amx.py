@@ -33,13 +33,14 @@ def tiles():
     module.force_isa(before)
 
 
-def test_steps_with_loops_in_place_of_tiles(tmp_path):
+@pytest.mark.parametrize("name", ["product", "convolution"])
+def test_steps_with_loops_in_place_of_tiles(tmp_path, name):
     """Odd sizes, masks in and out, bias, sums in two goes; NaN wherever nothing may be read."""
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     if COMPILER is None or not (ROOT / "csrc" / "amx").exists() or "avx512bw" not in flags:
         pytest.skip("needs a C++ compiler, the source tree and a processor with AVX-512")
     vectors = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
-    program, source = tmp_path / "program", Path(__file__).parent / "amx_on_host" / "product.cpp"
+    program, source = tmp_path / "program", Path(__file__).parent / "amx_on_host" / f"{name}.cpp"
     command = [COMPILER, "-std=c++17", "-O1", *vectors, f"-I{ROOT / 'csrc'}", str(source), "-o", str(program)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr[-3000:]
