@@ -1,7 +1,7 @@
 """Building blocks of the learned renderer; parameter names are the checkpoint's.
 
-Everything here is the plain meaning of the network. `flow_fast.py` holds the
-same mathematics rearranged for speed; a test keeps the two equal.
+Everything here is the plain meaning of the network. `flow_fast.py` and `flow_tiles.py` hold
+the same mathematics rearranged for speed; tests keep them equal.
 """
 
 from __future__ import annotations

@@ -60,42 +60,29 @@ class PreparedPortrait:
     first: Tensor
 
 
-class FastFlowRenderer(nn.Module):
-    """Same weights and results as the `FlowRenderer` given (within 2e-5 in float32), in less time.
+class PortraitRenderer(nn.Module):
+    """What the fast forms share: a portrait is prepared once, then its frames are made from motion.
 
-    Weights are copied at construction: build it again after loading others.
-    dtype: of the convolutions; flow_dtype: of those that estimate the flow (default: `dtype`).
+    Weights are copied at construction: build it again after loading others. A form has `prepare`, `flow` and `edit`.
     """
 
-    def __init__(
-        self, renderer: FlowRenderer, dtype: torch.dtype = torch.float32, flow_dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, renderer: FlowRenderer) -> None:
         super().__init__()
-        self.dtype, self.flow_dtype = dtype, flow_dtype or dtype
         sites = {n: m for n, m in renderer.named_modules() if isinstance(m, Modulation) and not n.endswith("norm1")}
         self.modulations = StackedModulations(sites)
-        self.mapping = copy.deepcopy(renderer.mapping_net)
-        self.format, self.flow_format = _format(dtype), _format(self.flow_dtype)
-        self.warping = _convolutions_only(renderer.warpping_net, self.flow_dtype, self.flow_format)
-        self.editing = _convolutions_only(renderer.editing_net, dtype, self.format)
-        self.phases = nn.ModuleDict()
-        for index in (0, 1, 2):
-            up: NormedConv = self.editing.decoder.get_submodule(f"up{index}")
-            self.phases[str(index)] = PhaseConv(up.model[0], self.format)
-        self.flow_out = RowwiseConv(self.warping.flow_out[2], self.flow_format)
-        self.final = RowwiseConv(self.editing.decoder.final.model[0], self.format)
-        self.eval().requires_grad_(False)
+        self.mapping: nn.Module = copy.deepcopy(renderer.mapping_net)
 
-    @torch.no_grad()
     def prepare(self, portrait: Tensor) -> PreparedPortrait:
         """Portrait [1, 3, H, W] in [-1, 1] -> what all of its frames share."""
-        with without_tf32(portrait.device):
-            image = portrait.to(self.flow_dtype).contiguous(memory_format=self.flow_format)
-            stem = self.warping.hourglass.encoder.input_layer(image)
-            first = self.editing.encoder.first.model[0]
-            image = portrait.to(self.dtype).contiguous(memory_format=self.format)
-            half = F.conv2d(image, first.weight[:, :3], first.bias, padding=3)
-        return PreparedPortrait(portrait, F.instance_norm(stem, eps=1e-5), stem, half)
+        raise NotImplementedError
+
+    def flow(self, prepared: PreparedPortrait, scales: Scales) -> Tensor:
+        """The flow field [B, 2, H/4, W/4], float32."""
+        raise NotImplementedError
+
+    def edit(self, prepared: PreparedPortrait, warped: Tensor, scales: Scales) -> Tensor:
+        """The finished picture [B, 3, H, W] in [-1, 1], float32."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def forward(self, portrait: Tensor | PreparedPortrait, motion: Tensor) -> Rendered:
@@ -121,6 +108,40 @@ class FastFlowRenderer(nn.Module):
             flow = self.flow(prepared, scales)
             warped = warp(prepared.image.expand(len(descriptor), -1, -1, -1), flow)
             return Rendered(self.edit(prepared, warped, scales), warped, flow)
+
+
+class FastFlowRenderer(PortraitRenderer):
+    """Same weights and results as the `FlowRenderer` given (within 2e-5 in float32), in less time.
+
+    dtype: of the convolutions; flow_dtype: of those that estimate the flow (default: `dtype`).
+    """
+
+    def __init__(
+        self, renderer: FlowRenderer, dtype: torch.dtype = torch.float32, flow_dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__(renderer)
+        self.dtype, self.flow_dtype = dtype, flow_dtype or dtype
+        self.format, self.flow_format = _format(dtype), _format(self.flow_dtype)
+        self.warping = _convolutions_only(renderer.warpping_net, self.flow_dtype, self.flow_format)
+        self.editing = _convolutions_only(renderer.editing_net, dtype, self.format)
+        self.phases = nn.ModuleDict()
+        for index in (0, 1, 2):
+            up: NormedConv = self.editing.decoder.get_submodule(f"up{index}")
+            self.phases[str(index)] = PhaseConv(up.model[0], self.format)
+        self.flow_out = RowwiseConv(self.warping.flow_out[2], self.flow_format)
+        self.final = RowwiseConv(self.editing.decoder.final.model[0], self.format)
+        self.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def prepare(self, portrait: Tensor) -> PreparedPortrait:
+        """Portrait [1, 3, H, W] in [-1, 1] -> what all of its frames share."""
+        with without_tf32(portrait.device):
+            image = portrait.to(self.flow_dtype).contiguous(memory_format=self.flow_format)
+            stem = self.warping.hourglass.encoder.input_layer(image)
+            first = self.editing.encoder.first.model[0]
+            image = portrait.to(self.dtype).contiguous(memory_format=self.format)
+            half = F.conv2d(image, first.weight[:, :3], first.bias, padding=3)
+        return PreparedPortrait(portrait, F.instance_norm(stem, eps=1e-5), stem, half)
 
     def flow(self, prepared: PreparedPortrait, scales: Scales) -> Tensor:
         """The flow field [B, 2, H/4, W/4], float32."""

@@ -6,10 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .flow_blocks import SLOPE, LayerNorm2d, Modulation
+from dmt_kernels import sparse_bmm
+
+from .flow_blocks import SLOPE, LayerNorm2d, Modulation, MotionDescriptor
 
 Scales = dict[str, tuple[Tensor, Tensor]]
 """Per modulated norm: scale and shift, each [B, C] float32."""
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x [N, P, D] @ weight [N, D, out], to the bit the same however many threads there are, which MKL's is not."""
+    return sparse_bmm(x, weight, impl="sparse")
 
 
 class StackedModulations(nn.Module):
@@ -20,7 +27,7 @@ class StackedModulations(nn.Module):
         self.names = list(sites)
         self.widths = [m.mlp_gamma.out_features for m in sites.values()]
         shared = [m.mlp_shared[0] for m in sites.values()]
-        self.register_buffer("weight", torch.cat([s.weight.detach() for s in shared]))
+        self.register_buffer("weight", torch.cat([s.weight.detach() for s in shared]).T.contiguous())
         self.register_buffer("bias", torch.cat([s.bias.detach() for s in shared]))
         # Heads padded to the widest site: one batched product instead of two calls a site.
         widest, hidden = max(self.widths), shared[0].out_features
@@ -39,9 +46,9 @@ class StackedModulations(nn.Module):
 
     def forward(self, descriptor: Tensor) -> Scales:
         """Descriptor [B, 256] -> scales of all sites."""
-        shared = F.relu(F.linear(descriptor, self.weight, self.bias))
+        shared = F.relu(product(descriptor[None], self.weight[None])[0] + self.bias)
         shared = shared.unflatten(1, (len(self.names), -1)).transpose(0, 1)  # [sites, B, 128]
-        both = torch.baddbmm(self.offsets, shared, self.heads)
+        both = product(shared, self.heads).add_(self.offsets)
         widest = both.shape[-1] // 2
         return {
             name: (both[i, :, :c], both[i, :, widest : widest + c])
@@ -86,22 +93,57 @@ class RowwiseConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, memory_format: torch.memory_format = torch.channels_last) -> None:
         super().__init__()
-        outputs, channels, self.size, _ = conv.weight.shape
-        rows = conv.weight.detach().permute(2, 0, 1, 3).reshape(self.size * outputs, channels, 1, self.size)
-        self.register_buffer("weight", rows.contiguous(memory_format=memory_format))
+        self.size = conv.kernel_size[0]
+        self.register_buffer("weight", rowwise(conv.weight.detach()).contiguous(memory_format=memory_format))
         self.register_buffer("bias", conv.bias.detach().float().view(-1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] -> float32 [B, O, H, W]."""
-        # Rows above and below the picture give zeros, which are put where they belong instead of being computed.
-        rim = self.size // 2
-        y = F.pad(F.conv2d(x, self.weight, padding=(0, rim)).float(), (0, 0, rim, rim))  # [B, k O, H + k - 1, W]
-        batch, down, across, right = y.stride()
-        outputs = len(self.bias)
-        shifted = y.as_strided(
-            (len(x), outputs, *x.shape[2:], self.size), (batch, down, across, right, outputs * down + across)
-        )
-        return shifted.sum(-1).add_(self.bias).contiguous()
+        return sum_of_rows(F.conv2d(x, self.weight, padding=(0, self.size // 2)).float(), self.bias)
+
+
+def rowwise(weight: Tensor) -> Tensor:
+    """[O, C, k, k] -> [k O, C, 1, k]: its rows as outputs of their own."""
+    return weight.permute(2, 0, 1, 3).flatten(0, 1)[:, :, None]
+
+
+def sum_of_rows(y: Tensor, bias: Tensor) -> Tensor:
+    """What the rows of a kernel gave, [B, k O, H, W], and a bias [O, 1, 1] -> [B, O, H, W]."""
+    # Rows above and below the picture give zeros, which are put where they belong instead of being computed. Added in
+    # turn: how `sum` adds depends on the number of threads.
+    outputs, size = len(bias), y.shape[1] // len(bias)
+    height = y.shape[2]
+    rows = F.pad(y, (0, 0, size // 2, size // 2)).unflatten(1, (size, outputs))  # [B, k, O, H + k - 1, W]
+    total = rows[:, 0, :, :height] + bias
+    for k in range(1, size):
+        total += rows[:, k, :, k : k + height]
+    return total.contiguous()
+
+
+class QuickDescriptor(nn.Module):
+    """`MotionDescriptor` as a product for each layer: PyTorch has no fast dilated convolution of so few frames."""
+
+    def __init__(self, mapping: MotionDescriptor) -> None:
+        super().__init__()
+        convolutions = [mapping.first[0], *(mapping.get_submodule(f"encoder{i}")[1] for i in range(mapping.layers))]
+        self.taps = [(c.kernel_size[0], c.dilation[0]) for c in convolutions]
+        for i, c in enumerate(convolutions):
+            self.register_buffer(f"weight{i}", c.weight.detach().permute(2, 1, 0).flatten(0, 1)[None].contiguous())
+            self.register_buffer(f"bias{i}", c.bias.detach().clone())
+
+    def forward(self, motion: Tensor) -> Tensor:
+        """Motion [B, 73, T] -> descriptors [B, 256]."""
+        x = self._layer(0, motion.transpose(1, 2))
+        for i in range(1, len(self.taps)):
+            x = self._layer(i, F.leaky_relu(x, SLOPE)) + x[:, 3:-3]
+        return x.mean(1)
+
+    def _layer(self, i: int, x: Tensor) -> Tensor:
+        size, dilation = self.taps[i]
+        frames = x.shape[1] - (size - 1) * dilation
+        seen = torch.cat([x[:, k * dilation : k * dilation + frames] for k in range(size)], 2)
+        y = product(seen.flatten(0, 1)[None], getattr(self, f"weight{i}"))[0] + getattr(self, f"bias{i}")
+        return y.unflatten(0, (len(x), frames))
 
 
 def modulate(x: Tensor, scales: tuple[Tensor, Tensor], *, activate: bool = True) -> Tensor:

@@ -9,20 +9,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmt_kernels import tiles
+
 from ..errors import InputError
 from ..types import Motion
+from .crew import Crew
 from .flow import STRIDE, WINDOW, FlowRenderer
-from .flow_fast import FastFlowRenderer
+from .flow_fast import FastFlowRenderer, PortraitRenderer
 from .flow_reuse import ReusingRenderer, TemporalReuse
+from .flow_tiles import TileFlowRenderer
 
 Precision = Literal["exact", "fast"]
 """exact: float32, within 2e-5 of the plain network; fast: the editing network's products in bfloat16 on a
-CPU (pictures about 47 dB from float32) and float16 on a GPU (about 59 dB), the flow in float32, because an
-error in the flow moves pixels. Eight-bit products were tried and are not offered: with them in the residual
-blocks, skip and down convolutions pictures fall to 39 dB. Figures with untrained stand-in weights at 128 x 128."""
+CPU (pictures about 47 dB from float32) and float16 on a GPU (about 59 dB), the flow in float32 (on matrix tiles 16 bits
+of it), because an error in the flow moves pixels. Eight-bit products were tried and are not offered: with them in the
+residual blocks, skip and down convolutions pictures fall to 39 dB. Figures with untrained stand-in weights at 128 x
+128."""
+
+ALL = 1 << 30
+"""Frames at most that a call of the renderer gets, where that is up to who calls."""
 
 CONTEXT = WINDOW // 2
 """Frames of motion a picture sees on either side: 13."""
+
+
+def fast_form(renderer: FlowRenderer, precision: Precision, device: torch.device | str = "cpu") -> PortraitRenderer:
+    """The form of the renderer that is fastest on this device; weights are copied."""
+    device = torch.device(device)
+    if device.type == "cpu" and tiles():
+        return TileFlowRenderer(renderer, "medium", "high") if precision == "fast" else TileFlowRenderer(renderer)
+    low = torch.float16 if device.type == "cuda" else torch.bfloat16
+    dtype = low if precision == "fast" else torch.float32
+    return FastFlowRenderer(renderer, dtype, flow_dtype=torch.float32).to(device)
 
 
 class FlowFrames:
@@ -47,20 +65,28 @@ class FlowFrames:
                 f"got {picture.shape}; crop or resize the portrait to 256 x 256"
             )
         self.device = torch.device(device)
-        low = torch.float16 if self.device.type == "cuda" else torch.bfloat16
-        dtype = low if precision == "fast" else torch.float32
-        self.fast = FastFlowRenderer(renderer, dtype, flow_dtype=torch.float32).to(self.device)
+        self.fast = fast_form(renderer, precision, self.device)
         self.portrait = self.fast.prepare(as_network_input(picture).to(self.device))
         self.reuse = TemporalReuse(reuse)
         self._reusing = self._fresh()
+        # Frames on tiles are the same to the bit however many threads each of them has.
+        alone = isinstance(self.fast, TileFlowRenderer)
+        self._crew, self._together = (Crew(), 1) if alone else (Crew(1), ALL)
 
     @torch.inference_mode()
     def render_windows(self, windows: Tensor) -> Tensor:
         """Motion windows [B, 73, 27] -> uint8 [B, H, W, 3] on the device; with reuse, they follow the last call's."""
         windows = windows.to(self.device)
-        if not self.reuse.theta:
-            return as_picture(self.fast(self.portrait, windows).image)
-        return torch.cat([as_picture(self._reusing.render(window).image) for window in windows.split(1)])
+        if self.reuse.theta:
+            return torch.cat([as_picture(self._reusing.render(window).image) for window in windows.split(1)])
+        height, width = self.portrait.image.shape[2:]
+        frames = torch.empty(len(windows), height, width, 3, dtype=torch.uint8, device=self.device)
+
+        def fill(rows: slice) -> None:
+            frames[rows] = as_picture(self.fast(self.portrait, windows[rows]).image)
+
+        self._crew.share(fill, len(windows), self._together)
+        return frames
 
     def stream(self, motions: Iterable[Motion]) -> Iterator[Tensor]:
         """Pieces of motion as they come -> uint8 [b, H, W, 3], all frames, 13 frames behind.

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .flow import Rendered, sampling_positions, warp
-from .flow_fast import FastFlowRenderer, PreparedPortrait
+from .flow_fast import PortraitRenderer, PreparedPortrait
 
 Decision = Literal["key", "reuse", "repeat"]
 """key: compute everything; reuse: near the key frame; repeat: exactly the key frame again."""
@@ -78,7 +78,7 @@ class ReusingRenderer:
 
     def __init__(
         self,
-        renderer: FastFlowRenderer,
+        renderer: PortraitRenderer,
         portrait: PreparedPortrait,
         reuse: TemporalReuse,
         form: Form = "frame",
