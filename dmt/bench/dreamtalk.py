@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import get_args
 from unittest import mock
 
 import numpy as np
@@ -20,8 +21,8 @@ from ..media import VideoWriter
 from ..rates import FRAME_RATE, SAMPLE_RATE, WINDOW
 from ..renderer.flow import FlowRenderer
 from ..renderer.flow_blocks import ResidualBlock
-from ..renderer.flow_fast import FastFlowRenderer, without_tf32
-from ..renderer.flow_frames import as_picture
+from ..renderer.flow_fast import FastFlowRenderer, PortraitRenderer, without_tf32
+from ..renderer.flow_frames import Precision, as_picture, fast_form
 from ..renderer.flow_graph import GraphedRenderer
 from .stage import Stage, differs
 
@@ -91,10 +92,9 @@ def renderer_stage(
     frames = BATCH if device == "cuda" else 1
     motion = torch.randn(frames, *MOTION_WINDOW, generator=g) if motion is None else motion
     portrait, motion = portrait.to(device), motion.to(device)
-    low = torch.bfloat16 if device == "cpu" else torch.float16
-    forms = {"exact": FastFlowRenderer(renderer), "fast": FastFlowRenderer(renderer, low, flow_dtype=torch.float32)}
+    forms = {name: fast_form(renderer, name, device) for name in get_args(Precision)}
     if all_low:
-        forms["fast, flow too"] = FastFlowRenderer(renderer, low)
+        forms["fast, flow too"] = FastFlowRenderer(renderer, torch.bfloat16 if device == "cpu" else torch.float16)
 
     @torch.no_grad()
     def plain() -> Tensor:
@@ -123,7 +123,7 @@ def _replayed(graphed: GraphedRenderer, motion: Tensor) -> Tensor:
     return graphed(motion).image
 
 
-def _picture(form: FastFlowRenderer, prepared, motion: Tensor) -> Tensor:
+def _picture(form: PortraitRenderer, prepared, motion: Tensor) -> Tensor:
     return form(prepared, motion).image
 
 

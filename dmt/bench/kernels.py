@@ -11,7 +11,7 @@ import torch
 from dmt_kernels import backends
 
 from ..errors import InputError
-from . import batched, bits, limited, machine, network, products, threshold, timing
+from . import batched, bits, convolutions, limited, machine, network, products, threshold, timing
 from .case import Case, Row, measure
 
 SHAPES = ((64, 256), (256, 512), (1024, 256), (1024, 512), (1024, 1024), (4096, 512), (4096, 1024))
@@ -28,6 +28,7 @@ SECTIONS = (
     "sparse_linear",
     "masked_linear",
     "sparse_bmm",
+    "conv2d",
     "bfloat16",
     "avx2",
     "networks",
@@ -87,7 +88,7 @@ def instruction_set(name: str) -> Iterator[bool]:
 
 def cases(plan: Plan, section: str) -> Iterator[Case]:
     """Of one section, made as they are asked for: the operands of large ones do not fit beside one another."""
-    of_own_sizes = {"networks": _networks, "sparse_bmm": _batched}
+    of_own_sizes = {"networks": _networks, "sparse_bmm": _batched, "conv2d": _convolutions}
     if section in of_own_sizes:
         yield from of_own_sizes[section](plan)
         return
@@ -124,6 +125,11 @@ def _of_shape(plan: Plan, section: str, rows: int, width: int, zeros: float) -> 
 def _batched(plan: Plan) -> Iterator[Case]:
     for zeros in plan.zeros:
         yield from batched.cases(zeros, plan.device)
+
+
+def _convolutions(plan: Plan) -> Iterator[Case]:
+    if plan.device == "cpu":
+        yield from convolutions.cases()
 
 
 def _networks(plan: Plan) -> Iterator[Case]:

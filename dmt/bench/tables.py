@@ -290,7 +290,9 @@ def overview(results: Results) -> list[Table]:
     built = [summary(results)] if variants(results) else []
     built += [sparse_linear(results, variant) for variant in variants(results)]
     built += [elsewhere(results), threshold(results)]
-    built += [simple(results, op, op) for op in ("masked_linear", "sparse_bmm", "pack_mask", "unpack_mask")]
+    built += [
+        simple(results, op, op) for op in ("masked_linear", "sparse_bmm", "packed_conv2d", "pack_mask", "unpack_mask")
+    ]
     built.append(networks(results))
     return [table for table in built if table.lines]
 
