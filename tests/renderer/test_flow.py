@@ -40,8 +40,8 @@ def test_golden_vectors(form: str) -> None:
             fast = FORMS[form](renderer)
             parts = [fast(picture, motion) for picture, motion in zip(image.split(1), semantic.split(1), strict=True)]
             out = Rendered(*(torch.cat([getattr(p, f) for p in parts]) for f in ("image", "warped", "flow")))
-    # The golden warped picture is itself 3.4e-5 from what float64 gives, as rounding of the flow moves steep pixels. More
-    # of it depends on the processor, and on the order of sums, which the fast forms change.
+    # The golden warped picture is itself 3.4e-5 from what float64 gives, as rounding of the flow moves steep pixels;
+    # the rest depends on the processor, and on the order of sums, which the fast forms change.
     for ours, name, tolerance in [
         (out.flow, "render_flow_field", 1e-5),
         (out.warped, "render_warp_image", 5e-5 if form == "plain" else 7e-5),
