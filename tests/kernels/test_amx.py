@@ -12,6 +12,7 @@ from dmt_kernels import masked_linear, pack_mask, sparse_linear
 from dmt_kernels.ops.sparse_linear import reference
 
 from . import test_structured_linear as structured
+from .conftest import instruction_set
 from .test_sparse_linear import OPS, check_products, problem
 
 ROOT = Path(__file__).parents[2]
@@ -23,14 +24,8 @@ both_types = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], i
 @pytest.fixture
 def tiles():
     """How many products have been made on tiles so far; skipped where there are none."""
-    module = pytest.importorskip("dmt_kernels._C", reason="the CPU kernels are not built")
-    before = module.isa()
-    try:
-        module.force_isa("amx")
-    except ValueError as error:
-        pytest.skip(str(error))
-    yield lambda: module.calls()["sparse_linear_on_tiles"]
-    module.force_isa(before)
+    with instruction_set("amx") as module:
+        yield lambda: module.calls()["sparse_linear_on_tiles"]
 
 
 @pytest.mark.parametrize("name", ["product", "convolution"])

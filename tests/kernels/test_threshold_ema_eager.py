@@ -7,6 +7,8 @@ import torch
 from dmt_kernels import ema_state, threshold_ema, unpack_mask
 from dmt_kernels.ops.threshold_ema import eager, reference
 
+from .conftest import instruction_set
+
 OPS = torch.ops.dmt_kernels
 
 
@@ -75,13 +77,7 @@ def test_opcheck():
 @pytest.mark.parametrize("isa", ["avx512", "avx2", "baseline"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_values_past_the_caches(isa, dtype):
-    module = pytest.importorskip("dmt_kernels._C", reason="the CPU kernels are not built")
-    before = module.isa()
-    try:
-        module.force_isa(isa)
-    except ValueError as error:
-        pytest.skip(str(error))
-    try:
+    with instruction_set(isa):
         rows = 9 * 2**20 // (64 * dtype.itemsize)  # x and values: 18 MB
         x = torch.randn(rows, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
         state, theta = start(), torch.tensor(0.3)
@@ -92,5 +88,3 @@ def test_values_past_the_caches(isa, dtype):
             assert torch.equal(unpack_mask(got.bits, 64), mask)
         exact = torch.stack([m for t in (x, got.values) for m in reference.moments(t)])
         assert got.information.item() == pytest.approx(reference.gaussian_divergence(exact).item(), rel=1e-4)
-    finally:
-        module.force_isa(before)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from dmt_kernels import measured_conv2d, modulate, pack_conv2d, packed_conv2d, tiles
 from dmt_kernels.backends import calls
 
+from .conftest import instruction_set
+
 PRECISIONS = {"highest": 1e-6, "high": 3 * 2**-16, "medium": 1e-2}
 """Errors, of the size of what is summed at the worst place."""
 
@@ -16,15 +18,9 @@ PRECISIONS = {"highest": 1e-6, "high": 3 * 2**-16, "medium": 1e-2}
 @pytest.fixture(params=["tiles", "reference"])
 def way(request):
     """On tiles (skipped where there are none), or without."""
-    module = pytest.importorskip("dmt_kernels._C", reason="the CPU kernels are not built")
-    before = module.isa()
-    try:
-        module.force_isa("amx" if request.param == "tiles" else "baseline")
-    except ValueError as error:
-        pytest.skip(str(error))
-    assert tiles() == (request.param == "tiles")
-    yield request.param
-    module.force_isa(before)
+    with instruction_set("amx" if request.param == "tiles" else "baseline"):
+        assert tiles() == (request.param == "tiles")
+        yield request.param
 
 
 def operands(batch, channels, outputs, height, width, kernel, transposed=False, seed=0):
