@@ -10,6 +10,7 @@ from dmt.errors import InputError
 from dmt.renderer.flow import FlowRenderer, motion_windows
 from dmt.renderer.flow_frames import FlowFrames, as_network_input, as_picture, stream_windows
 from dmt.types import Motion
+from dmt_kernels import tiles
 
 
 @pytest.mark.parametrize("frames", [1, 5, 13, 14, 40])
@@ -48,3 +49,22 @@ def test_stream_equals_rendering_all_windows_at_once() -> None:
 def test_sides_that_do_not_divide_are_refused() -> None:
     with pytest.raises(InputError, match="multiples of 32"):
         FlowFrames(FlowRenderer(), np.zeros((100, 100, 3), np.uint8))
+
+
+@pytest.mark.skipif(not tiles(), reason="a processor without matrix tiles (AMX)")
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_frames_side_by_side_are_the_same(precision) -> None:
+    """A thread for each frame, all threads for a lone one, one thread for everything: the same to the bit."""
+    torch.manual_seed(0)
+    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    frames = FlowFrames(FlowRenderer().eval(), picture, precision=precision)
+    windows, threads, shown = torch.randn(5, 73, 27), torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            shown.append(frames.render_windows(windows))
+            shown.append(torch.cat([frames.render_windows(window) for window in windows.split(1)]))
+    finally:
+        torch.set_num_threads(threads)
+    assert len({tuple(pictures.flatten().tolist()) for pictures in shown}) == 1
+    assert frames.render_windows(windows[:0]).shape == (0, 64, 96, 3)
