@@ -57,6 +57,7 @@ void modulate(const Modulation& of, int64_t pixels) {
     sum<true, false>(of, pixels);
   else
     sum<true, true>(of, pixels);
+  if (of.stream) _mm_sfence();  // for threads that read it next
 }
 
 // The mean of two by two pixels of affine(x), `row` numbers from one row of them to the next.
@@ -73,6 +74,7 @@ void pool(const Modulation& of, int64_t row, int64_t pixels) {
       put(of.y + p * of.channels + c, there, _mm512_mul_ps(sum, quarter), of.stream);
     }
   }
+  if (of.stream) _mm_sfence();
 }
 
 }  // namespace
