@@ -8,13 +8,13 @@ import pytest
 import torch
 from processes import dies, what_it_is
 
-from dmt.bench import axpy, batched, bits, limited, network, products, threshold
+from dmt.bench import axpy, batched, bits, convolutions, limited, network, products, threshold
 from dmt.bench.case import Candidate, WrongOutput, check, measure
 from dmt.bench.kernels import Plan, instruction_set, run
-from dmt.bench.stage import Stage, differs
+from dmt.bench.stage import Stage, counted, differs
 from dmt.bench.stage import measure as measure_stage
 from dmt.errors import InputError
-from dmt_kernels.backends import backends, calls
+from dmt_kernels.backends import backends, calls, tiles
 
 
 def test_a_wrong_output_is_refused_before_timing():
@@ -118,6 +118,19 @@ def test_a_step_agrees_with_its_reference_and_dense_means_no_threshold(decoder, 
     assert 0.4 < case.live < 0.6
     ours, dense = (next(c for c in case.candidates if c.role == role).run() for role in ("ours", "dense"))
     assert (ours - dense).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("precision", convolutions.TOLERANCES)
+@pytest.mark.parametrize("layer", convolutions.LAYERS, ids=lambda layer: f"{layer.name}, {layer.channels}")
+def test_convolutions_agree_with_their_reference(layer, precision):
+    """And are counted as PyTorch counts its own, but for pixels that were doubled first, of which four are one."""
+    case = convolutions.case(layer, precision, side=12)
+    check(case)
+    ours, library = case.candidates[:2]
+    saved = 9 / 4 if "doubled" in layer.name else 1
+    assert counted(library.run) * 1e9 == pytest.approx(case.work.nominal * saved)
+    if tiles():
+        assert counted(ours.run) * 1e9 == pytest.approx(case.work.nominal)
 
 
 @pytest.mark.skipif(backends().on_cpu != "compiled", reason="no compiled CPU kernels")

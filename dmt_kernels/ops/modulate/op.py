@@ -64,16 +64,7 @@ def _check(x: Tensor, scale: Tensor, shift: Tensor, add: Tensor | None, add_affi
         raise RuntimeError("modulate has no gradient: call it under torch.no_grad()")
 
 
-def _fake(
-    x: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    slope: float,
-    other: Tensor | None,
-    other_scale: Tensor | None,
-    other_shift: Tensor | None,
-    pooled: bool,
-) -> Tensor:
+def _fake(x, scale, shift, slope, other, other_scale, other_shift, pooled):
     batch, height, width, channels = x.shape
     return x.new_empty((batch, height // 2, width // 2, channels) if pooled else x.shape)
 

@@ -106,22 +106,7 @@ def _check(
     return size
 
 
-def _fake(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    slope: float,
-    add: Tensor | None,
-    outputs: int,
-    taps: list[int],
-    ends: list[int],
-    stride: int,
-    up: int,
-    size: list[int],
-    measured: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _fake(x, weight, bias, scale, shift, slope, add, outputs, taps, ends, stride, up, size, measured):
     moments = (len(x) if measured else 0, outputs)
     return x.new_empty((len(x), *size, outputs)), x.new_empty(moments), x.new_empty(moments)
 
