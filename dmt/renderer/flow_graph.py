@@ -1,6 +1,7 @@
 """The learned renderer as a CUDA graph: one launch a batch instead of some three hundred.
 
-It equals the eager renderer on an H200; its speed has not been measured. Nothing chooses it by itself.
+It equalled the eager renderer on an H200; modulations and sums of rows have changed since, which has not yet run on a
+GPU. Its speed has not been measured. Nothing chooses it by itself.
 """
 
 from __future__ import annotations
